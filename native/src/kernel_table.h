@@ -1,0 +1,87 @@
+// The floor between the plan executor (plan.cc, sampler.cc) and the kernels (tiers/*.cc): one struct of function
+// pointers per instruction-set tier. The executor splits work and owns memory; a kernel computes its share on the
+// calling thread and allocates nothing.
+//
+// Invariant of every kernel here: the bits of an output row depend on that row's inputs and absolute positions only,
+// never on m, on how rows, blocks or tokens were split into calls, or on the thread. One accumulator per output in
+// k order (or position order), the same expression in every code path.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace sgl {
+
+struct PackedMatrix;  // pack.h: rows grouped into blocks of 32 output channels
+
+// Per-thread scratch, 64-byte aligned, kScratchBytes long. Contents are undefined between calls.
+constexpr size_t kScratchBytes = 1 << 20;
+
+struct KvLayout {
+  int layers, kv_heads, head_dim, page_size, pages;
+  bool f16;  // else f32
+  // Page p of layer l, kv head h: K as [head_dim][page_size] (token lanes), then V as [page_size][head_dim].
+  size_t page_bytes() const { return (size_t)2 * head_dim * page_size * (f16 ? 2 : 4); }
+  size_t page_offset(int layer, int page, int kv_head) const {
+    return (((size_t)layer * pages + page) * kv_heads + kv_head) * page_bytes();
+  }
+  size_t total_bytes() const { return (size_t)layers * pages * kv_heads * page_bytes(); }
+};
+
+// Attention of `tokens` consecutive tokens of one sequence, all query heads of one kv head.
+struct AttentionArgs {
+  const float* q;      // row 0 of the tile; head h of row t at q + t * q_stride + h * head_dim (h: absolute query head)
+  size_t q_stride;     // floats
+  float* out;          // same addressing with out_stride
+  size_t out_stride;
+  const uint8_t* kv;   // the whole pool
+  const KvLayout* layout;
+  int layer, kv_head;
+  int heads_per_kv;    // query heads of this kv head: [kv_head * heads_per_kv, +heads_per_kv)
+  const int32_t* pages;  // page ids of the sequence
+  int first_position;  // absolute position of row 0; row t sits at first_position + t
+  int tokens;
+  int kv_length;       // positions available (for non-causal attention)
+  float scale;
+  int window;          // 0 = all; else only positions > p - window
+  bool causal;
+};
+
+struct KernelTable {
+  const char* name;
+  // y[i][c] = sum_k x[i][k] * w[c][k] (+ bias[c]), i < m, for the channels of blocks [block0, block1) of w.
+  // bias may be null. y is written at its absolute channel: y + i * y_stride + c.
+  void (*matmul)(const PackedMatrix& w, int block0, int block1, const float* x, size_t x_stride, int m, const float* bias,
+                 float* y, size_t y_stride, uint8_t* scratch);
+  // Blocks per work item that suit m rows: the executor hands out ranges of this size.
+  int (*matmul_chunk)(const PackedMatrix& w, int m);
+  // Keys and values of one token and kv head into its page slot. k, v: [head_dim].
+  void (*kv_write)(uint8_t* kv, const KvLayout& layout, int layer, int page, int slot, int kv_head, const float* k, const float* v);
+  void (*attention)(const AttentionArgs& a, uint8_t* scratch);
+  // out = x * rsqrt(mean(x^2) + eps) * weight, [width]. out may be x.
+  void (*rms_norm)(float* out, const float* x, const float* weight, int width, float eps);
+  // sum = a + b; out = rms_norm(sum). sum may be a.
+  void (*add_rms_norm)(float* sum, float* out, const float* a, const float* b, const float* weight, int width, float eps);
+  void (*add)(float* out, const float* a, const float* b, int n);
+  // Rotates `heads` heads of one row in place. cos_sin: [2 * half] cos then sin, already times mscale.
+  void (*rope)(float* row, const float* cos_sin, int heads, int head_dim, int half);
+  // out[i] = act(gate[i]) * up[i]
+  void (*gated_act)(float* out, const float* gate, const float* up, int n, int activation);
+  // ---- sampling, over one row of logits
+  float (*max)(const float* x, int n);
+  // out[i] = exp((x[i] - max) * inverse_temperature); returns the sum, accumulated in a fixed order in double.
+  double (*exp_sum)(float* out, const float* x, int n, float max, float inverse_temperature);
+  // Index of the largest value, ties to the lowest index; NaN never wins.
+  int (*argmax)(const float* x, int n);
+};
+
+// dispatch.cc
+struct Tier {
+  const char* name;
+  const KernelTable* table;        // null when not built for this architecture
+  bool (*supported)();
+  const char* needs;               // CPU features, for messages
+};
+const Tier* tiers(int* count);     // best first
+const KernelTable* select_tier(const char* name_or_null, const char** reason);  // null + reason when not possible
+
+}  // namespace sgl

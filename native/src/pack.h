@@ -1,0 +1,49 @@
+// Packed weights: GGUF and float matrices rearranged into blocks of 32 output channels, the file's own integers and
+// scales kept bit for bit. Repacking is a permutation; dequantising a packed weight gives the same f32 as
+// dequantising the file's block (quant.h), which is the definition of exact.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+namespace sgl {
+
+enum class GgmlType : int32_t {
+  F32 = 0, F16 = 1, Q4_0 = 2, Q4_1 = 3, Q5_0 = 6, Q5_1 = 7, Q8_0 = 8, Q2_K = 10, Q3_K = 11, Q4_K = 12, Q5_K = 13, Q6_K = 14,
+  IQ4_NL = 20, BF16 = 30,
+};
+
+// One block: up to 32 consecutive output channels that share a format. Missing channels are zero.
+struct PackedBlock {
+  const uint8_t* data;   // 64-byte aligned
+  int32_t format;        // PackedFormat of pack.cc
+  int32_t channel;       // first output channel
+  int32_t channels;      // 1..32
+};
+
+struct PackedMatrix {
+  int rows = 0, columns = 0;           // output channels, K
+  std::vector<PackedBlock> blocks;     // sources never share a block, so a source of 40 rows takes two
+  uint8_t* storage = nullptr;          // huge-page friendly, owned
+  size_t bytes = 0;
+};
+
+// A source: `rows` rows of the file, row i of the part being row order[i] (identity when null).
+struct PackSource {
+  const uint8_t* data;   // row 0
+  GgmlType type;
+  int rows;
+  const int32_t* order;
+};
+
+// Lays out blocks and allocates. Returns null and sets *error when a type is unknown or columns do not fit its block.
+PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count, const char** error);
+// Packs blocks [block0, block1); calls with disjoint ranges may run in parallel.
+void pack_blocks(PackedMatrix& m, const PackSource* sources, size_t count, int block0, int block1);
+void pack_free(PackedMatrix* m);
+
+// quant.cc: exact dequantisation of one row of `columns` elements as it lies in the file.
+size_t row_bytes(GgmlType type, int columns);      // 0 when columns do not fit the type's block or the type is unknown
+void dequantize_row(GgmlType type, const uint8_t* src, float* dst, int columns);
+
+}  // namespace sgl

@@ -1,0 +1,203 @@
+/**
+ * What crosses the engine's door: one request type going in, one chunk type coming out, and the six verbs.
+ *
+ *   server / lang  -- GenerateRequest -->  Engine  -- GenerateChunk* -->  server / lang
+ *
+ * The in-process engine, a proxy to one in another process, and test fakes all implement {@link EngineApi}.
+ */
+import type { SamplingParams } from "./sampling-params.js";
+
+export interface TextPart {
+  type: "text";
+  text: string;
+}
+export interface ToolCall {
+  id?: string;
+  type?: "function";
+  function: { name: string; arguments: string | Record<string, unknown> };
+}
+export interface ChatMessage {
+  role: string;
+  content: string | TextPart[] | null;
+  name?: string;
+  tool_calls?: ToolCall[];
+  tool_call_id?: string;
+  reasoning_content?: string;
+}
+export interface ToolDefinition {
+  type: "function";
+  function: { name: string; description?: string; parameters?: Record<string, unknown>; strict?: boolean };
+}
+
+/** What the prompt is: exactly one of the three. */
+export type Prompt =
+  | { text: string }
+  | { inputIds: readonly number[] }
+  | {
+      messages: readonly ChatMessage[];
+      tools?: readonly ToolDefinition[];
+      /** Continue the last assistant message instead of opening a new turn. */
+      continueFinalMessage?: boolean;
+      /** Extra variables for the chat template. */
+      chatTemplateKwargs?: Record<string, unknown>;
+    };
+
+export interface LogprobRequest {
+  /** First prompt position whose logprob is wanted; -1 = output tokens only. @default -1 */
+  startLen?: number;
+  /** Likeliest tokens to report per position. 0..64. @default 0 */
+  topNum?: number;
+  /** Token ids whose logprob is reported at every position. */
+  tokenIds?: readonly number[];
+}
+
+export interface GenerateRequest {
+  prompt: Prompt;
+  samplingParams?: Partial<SamplingParams>;
+  /** Request id; made up when absent. With n > 1 answer i is `${rid}_${i}`. Must not be in use. */
+  rid?: string;
+  /** Ask for logprobs; absent = none. */
+  logprobs?: LogprobRequest;
+  /** true: a chunk per step. false: one chunk per answer, at its end. @default true */
+  stream?: boolean;
+  /** Aborts the request: pages and slots are free at the next step, the stream ends with finish reason `abort`. */
+  signal?: AbortSignal;
+  /** Prefix-cache namespace: requests with different keys never share pages. */
+  extraKey?: string;
+}
+
+export type FinishReason =
+  | { type: "stop"; matched: number | string }
+  | { type: "length"; length: number }
+  | { type: "abort"; message: string; statusCode?: number };
+
+/** `[logprob, tokenId, text]`; the first prompt token has logprob null. Raw model logprobs: log-softmax of the logits before penalties, bias, and temperature. */
+export type TokenLogprob = [logprob: number | null, tokenId: number, text: string];
+
+export interface ChunkLogprobs {
+  /** New output tokens of this chunk. */
+  output: TokenLogprob[];
+  outputTop: TokenLogprob[][];
+  outputTokenIds: TokenLogprob[][];
+  /** Prompt positions from startLen on; only in the first chunk of an answer. */
+  input?: TokenLogprob[];
+  inputTop?: (TokenLogprob[] | null)[];
+  inputTokenIds?: (TokenLogprob[] | null)[];
+}
+
+export interface Usage {
+  promptTokens: number;
+  completionTokens: number;
+  /** Prompt tokens whose KV came from the prefix cache. */
+  cachedTokens: number;
+}
+
+export interface GenerateChunk {
+  rid: string;
+  /** Which of the n answers. */
+  index: number;
+  /** New text since the last chunk of this answer. Never splits a character, never re-emits. */
+  textDelta: string;
+  /** New token ids since the last chunk of this answer (includes a trimmed stop token). */
+  tokenIdsDelta: number[];
+  /** null until the answer ends; the chunk that carries a reason is its last. */
+  finishReason: FinishReason | null;
+  usage: Usage;
+  logprobs?: ChunkLogprobs;
+  /** The prompt's tokens, in the first chunk of each answer. */
+  promptTokenIds?: readonly number[];
+  /** Milliseconds, from the monotonic clock. */
+  timing: { queuedMs: number; firstTokenMs: number | null; totalMs: number; retractions: number };
+}
+
+export interface EmbedRequest {
+  prompt: Prompt;
+  rid?: string;
+  signal?: AbortSignal;
+}
+export interface EmbedResult {
+  rid: string;
+  /** L2-normalised last-token state, [hidden]. */
+  embedding: Float32Array;
+  promptTokens: number;
+}
+
+export interface ScoreRequest {
+  query: string | readonly number[];
+  items: readonly string[] | readonly (readonly number[])[];
+  /** Tokens whose probability after `query + item` is the score. */
+  labelTokenIds: readonly number[];
+  /** true: softmax over the labels; false: probabilities over the vocabulary. @default false */
+  applySoftmax?: boolean;
+  /** true: item + query. @default false */
+  itemFirst?: boolean;
+  signal?: AbortSignal;
+}
+export interface ScoreResult {
+  /** [items][labels]. */
+  scores: number[][];
+  promptTokens: number;
+}
+
+export interface ModelInfo {
+  modelPath: string;
+  servedModelName: string;
+  architecture: string;
+  modelType: string;
+  vocabSize: number;
+  contextLength: number;
+  isGeneration: boolean;
+  hasChatTemplate: boolean;
+  dtypes: Record<string, number>;
+  parameters: number;
+  weightVersion: string;
+  /** Sampling values from generation_config.json that stand in for SGLang's constants. */
+  preferredSamplingParams: Partial<SamplingParams>;
+}
+
+/** A moment's numbers; counters count from the start. */
+export interface EngineStats {
+  numRunningReqs: number;
+  numQueueReqs: number;
+  numUsedTokens: number;
+  maxTotalNumTokens: number;
+  maxRunningRequests: number;
+  /** numUsedTokens / maxTotalNumTokens. */
+  tokenUsage: number;
+  /** Cached share of the prompt tokens of the last prefill batches. */
+  cacheHitRate: number;
+  /** Tokens per second over the last decode interval. */
+  genThroughput: number;
+  newTokenRatio: number;
+  pages: { total: number; free: number; evictable: number; protected: number; inUse: number; pageSize: number };
+  counters: {
+    requests: number;
+    aborted: number;
+    promptTokens: number;
+    generationTokens: number;
+    cachedTokens: number;
+    /** Prompt tokens that went through a forward pass. */
+    computedPromptTokens: number;
+    retractions: number;
+    retractedTokens: number;
+    prefillSteps: number;
+    decodeSteps: number;
+    evictedTokens: number;
+  };
+  kernels: { tier: string; reason: string; threads: number };
+  memory: { weightsBytes: number; kvBytes: number; arenaBytes: number; rssBytes: number };
+  uptimeSeconds: number;
+}
+
+/** The six verbs, and what the engine is. */
+export interface EngineApi {
+  readonly model: ModelInfo;
+  generate(request: GenerateRequest): AsyncIterable<GenerateChunk>;
+  embed(request: EmbedRequest): Promise<EmbedResult>;
+  score(request: ScoreRequest): Promise<ScoreResult>;
+  stats(): EngineStats;
+  /** Empties the prefix cache. false when requests run or wait (after `timeoutSeconds` of waiting). */
+  flushCache(options?: { timeoutSeconds?: number }): Promise<boolean>;
+  /** Aborts what runs, frees everything. Idempotent. */
+  close(): Promise<void>;
+}

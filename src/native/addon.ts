@@ -1,0 +1,195 @@
+/**
+ * Hand-written types of every native function: the whole native surface on one page.
+ *
+ * The addon knows tensors, plans and kernels. It never learns what a token means, what a request is, or HTTP.
+ * Handles are opaque; each `close*` frees at once and a cleanup hook frees the rest. Every function checks every
+ * argument and throws a TypeError or RangeError that names it.
+ */
+
+declare const brand: unique symbol;
+/** Thread pool + runner thread + kernel tier. */
+export type NativeRuntime = { readonly [brand]: "runtime" };
+/** A read-only mapped file. */
+export type NativeFile = { readonly [brand]: "file" };
+/** A matrix in packed order, or a table of rows gathered in place, or a vector of f32. */
+export type NativeWeight = { readonly [brand]: "weight" };
+/** Pages of keys and values for all layers. */
+export type NativeKvPool = { readonly [brand]: "kv" };
+/** Instructions over one arena. */
+export type NativePlan = { readonly [brand]: "plan" };
+
+export interface TierInfo {
+  /** "avx512" | "avx2" | "portable" (more later, best first). */
+  name: string;
+  supported: boolean;
+  /** Why (not): the CPU features it needs and whether they are here. */
+  reason: string;
+}
+
+/** Part of a packed matrix: `rows` rows of `columns` from a mapped file, stacked in order. */
+export interface MatrixSource {
+  file: NativeFile;
+  /** Absolute byte offset of row 0. */
+  offset: number;
+  /** ggml type id (core/dtype). */
+  type: number;
+  rows: number;
+  /** Row i of the part is row `order[i]` of the file. Absent = identity. Undoes llama.cpp's Q/K permutation, interleaves gate and up. */
+  order?: Int32Array;
+}
+
+/**
+ * One step's inputs. T tokens, B sequences, S rows. A sequence's tokens are contiguous and in order.
+ * Arrays are copied at submit: the caller may reuse them at once.
+ */
+export interface StepInputs {
+  /** [T] token ids; negative x = the id that slot (-x - 1) of the token pool holds when the step starts. */
+  tokens: Int32Array;
+  /** [T] positions from 0. */
+  positions: Int32Array;
+  /** [B + 1] first token of each sequence; the last entry is T. */
+  seqStart: Int32Array;
+  /** [B] KV length of each sequence after this step. Its last token has position kvLength - 1. */
+  kvLength: Int32Array;
+  /** [B + 1] first entry of each sequence in pageTable. */
+  pageStart: Int32Array;
+  /** Page ids, ceil(kvLength / pageSize) per sequence (more is allowed). */
+  pageTable: Int32Array;
+
+  /** [S] token index whose output is wanted. */
+  rowToken: Int32Array;
+  /** [S] -1: sample; >= 0: do not sample, report the logprob of this id (prompt logprobs). */
+  rowTarget: Int32Array;
+  /** [S] token-pool slot that receives the sampled id; -1 = none. */
+  rowSlot: Int32Array;
+  /** [S] temperature; < 1e-6 is greedy: the highest logit after penalties, ties to the lowest id. */
+  temperature: Float32Array;
+  /** [S] */
+  topP: Float32Array;
+  /** [S] <= 0 = all. */
+  topK: Int32Array;
+  /** [S] */
+  minP: Float32Array;
+  /** [2S] low and high 32 bits of the seed. */
+  seed: Uint32Array;
+  /** [S] number of the draw: index of the output token. The draw depends on (seed, draw) only. */
+  draw: Int32Array;
+  /** [3S] frequency, presence, repetition penalty. */
+  penalties: Float32Array;
+  /** [S + 1] ranges in seenIds / seenCounts; empty for rows without penalties. */
+  seenStart: Int32Array;
+  /** Distinct ids seen in prompt or output. */
+  seenIds: Int32Array;
+  /** Times each was seen in the output (0 = prompt only). */
+  seenCounts: Int32Array;
+  /** [S + 1] ranges in biasIds / biasValues. -Infinity forbids. */
+  biasStart: Int32Array;
+  biasIds: Int32Array;
+  biasValues: Float32Array;
+  /** [S] index into masks, -1 = none. */
+  maskIndex: Int32Array;
+  /** [masks][ceil(vocab / 32)] bit = 1: allowed. */
+  masks: Uint32Array;
+  /** [S] likeliest tokens to report; -1 = no logprobs at all for this row. */
+  topLogprobs: Int32Array;
+  /** [S + 1] ranges in wantedIds: ids whose logprob is reported. */
+  wantedStart: Int32Array;
+  wantedIds: Int32Array;
+  /** Return the raw logits of every row. For tests: S x vocab floats. */
+  returnLogits: boolean;
+  /** Return the final hidden state (after the last norm) of every row. */
+  returnHidden: boolean;
+}
+
+export interface StepOutputs {
+  /** [S] sampled id, or the target. */
+  ids: Int32Array;
+  /** [S] raw logprob of that id; NaN where topLogprobs is -1. */
+  logprobs: Float32Array;
+  /** Concatenated over rows: max(topLogprobs, 0) entries each, likeliest first. */
+  topIds: Int32Array;
+  topLogprobs: Float32Array;
+  /** Like wantedIds. */
+  wantedLogprobs: Float32Array;
+  /** [S][vocab] when asked for. */
+  logits: Float32Array | null;
+  /** [S][hidden] when asked for. */
+  hidden: Float32Array | null;
+  /** Nanoseconds of the monotonic clock (process.hrtime): when native threads began and ended this step. */
+  startNs: number;
+  endNs: number;
+}
+
+export interface PlanDescription {
+  /** See graph/instructions.ts: 16 words per instruction, executed in order. */
+  instructions: Int32Array;
+  /** Instructions [0, headStart) run once over all T tokens; the rest once per block of at most maxRows rows. */
+  headStart: number;
+  /** 5 words per buffer: byte offset in the arena / 64, floats per row of the parent, first column, columns, extent (0 tokens, 1 rows). */
+  buffers: Int32Array;
+  /** Weights named by instructions, by index. */
+  weights: NativeWeight[];
+  arenaBytes: number;
+  /** Most tokens in one step. */
+  maxTokens: number;
+  /** Most rows in one block of the head. */
+  maxRows: number;
+  /** Buffer of the logits [rows, vocab]; -1 for a model without head. */
+  logits: number;
+  /** Buffer of the last hidden state [rows, hidden]. */
+  hidden: number;
+  /** Ids >= this are never sampled (padding rows of the embedding); also the width of masks. */
+  vocabSize: number;
+  kv: NativeKvPool;
+}
+
+export interface NativeAddon {
+  cpuInfo(): { model: string; features: string[]; cores: number };
+  tiers(): TierInfo[];
+  /** @param tier a name from tiers(), or null for the best supported. @param nice added to the niceness of pool threads. */
+  createRuntime(options: { threads: number; tier: string | null; nice: number }): NativeRuntime;
+  runtimeInfo(runtime: NativeRuntime): { tier: string; reason: string; threads: number };
+  /** Waits for the step under way, joins the threads. Idempotent. */
+  closeRuntime(runtime: NativeRuntime): void;
+
+  mapFile(path: string): NativeFile;
+  /** Weights that gather rows in place keep their file mapped until they are closed too. */
+  closeFile(file: NativeFile): void;
+
+  /** Packs rows [sum of rows, columns] into tile order, keeping the file's integers and scales. Runs on the pool. */
+  packMatrix(runtime: NativeRuntime, options: { columns: number; sources: MatrixSource[] }): Promise<NativeWeight>;
+  /** Rows gathered from the mapped file and dequantised one by one (embeddings). */
+  mapTable(options: { file: NativeFile; offset: number; type: number; rows: number; columns: number }): NativeWeight;
+  uploadVector(values: Float32Array): NativeWeight;
+  weightInfo(weight: NativeWeight): { rows: number; columns: number; bytes: number };
+  /** Plans keep what they use alive. */
+  closeWeight(weight: NativeWeight): void;
+
+  createKvPool(options: {
+    layers: number;
+    kvHeads: number;
+    headDim: number;
+    pageSize: number;
+    pages: number;
+    /** "f16" | "f32" */
+    dtype: string;
+  }): NativeKvPool;
+  kvPoolBytes(kv: NativeKvPool): number;
+  closeKvPool(kv: NativeKvPool): void;
+
+  createPlan(runtime: NativeRuntime, description: PlanDescription): NativePlan;
+  /** Queues one step; steps run in the order of submission. One native call per step. */
+  runPlan(plan: NativePlan, inputs: StepInputs): Promise<StepOutputs>;
+  /** The same step op by op, a queue entry per instruction (--disable-cuda-graph): slower, same bits, and errors name the instruction. */
+  runPlanByOp(plan: NativePlan, inputs: StepInputs): Promise<StepOutputs>;
+  /** Contents of a buffer after the last step, [rows, columns]: for tests and debugging. */
+  readBuffer(plan: NativePlan, buffer: number): Float32Array;
+  closePlan(plan: NativePlan): void;
+
+  /** y = x W^T through the kernels of a runtime's tier; x [m, columns]. For tests and the kernel bench. */
+  matmul(runtime: NativeRuntime, weight: NativeWeight, x: Float32Array, m: number): Float32Array;
+  /** One row dequantised by the native code (mapTable path). For tests. */
+  dequantizeRow(type: number, bytes: Uint8Array, columns: number): Float32Array;
+  /** Times tasks were handed to pool threads since start; for tests that count. */
+  poolStats(runtime: NativeRuntime): { runs: number; chunks: number };
+}
