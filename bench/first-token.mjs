@@ -1,0 +1,9 @@
+// Prints the milliseconds from process start to the first token; run by run.mjs.
+//   node first-token.mjs MODEL THREADS
+import { Engine } from "../dist/index.js";
+
+const [, , model, threads] = process.argv;
+const engine = await Engine.load(model, { threads: Number(threads), logLevel: "silent" });
+for await (const _ of engine.generate({ prompt: { text: "Once upon a time," }, samplingParams: { maxNewTokens: 1, temperature: 0 } })) break;
+console.log(JSON.stringify({ firstTokenMs: performance.now() }));
+await engine.close();

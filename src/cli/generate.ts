@@ -1,0 +1,69 @@
+/** `sglang-ts generate`: one prompt, streamed to stdout. */
+import type { Command } from "commander";
+import { setLogLevel } from "../core/logger.js";
+import type { Prompt } from "../core/protocol.js";
+import { Engine } from "../runtime/engine.js";
+import { DEFAULT_MODEL } from "../weights/catalog.js";
+import { createProgress } from "./progress.js";
+import { addSamplingFlags, samplingFromOptions } from "./sampling-flags.js";
+import { addServerFlags, splitOptions } from "./server-args.js";
+
+interface GenerateOptions extends Record<string, unknown> {
+  prompt?: string;
+  chat?: boolean;
+  system?: string;
+}
+
+export function registerGenerateCommand(program: Command): void {
+  const command = program
+    .command("generate")
+    .description("answer one prompt and exit")
+    .argument("[prompt]", "the prompt; read from standard input when absent")
+    .option("--chat", "wrap the prompt in the model's chat template")
+    .option("--system <text>", "system message (implies --chat)");
+  addSamplingFlags(command);
+  addServerFlags(command, ["engine", "cli"]);
+  command.action((prompt: string | undefined, options: GenerateOptions) => generate(prompt, options));
+}
+
+async function readStdin(): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
+  return Buffer.concat(chunks).toString("utf8");
+}
+
+async function generate(argument: string | undefined, options: GenerateOptions): Promise<void> {
+  const text = argument ?? (await readStdin());
+  const { engine: engineOptions, cli } = splitOptions(options);
+  setLogLevel((cli.logLevel as string | undefined) ?? "warn");
+  const stop = new AbortController();
+  process.once("SIGINT", () => stop.abort());
+  const progress = createProgress();
+  let engine: Engine;
+  try {
+    engine = await Engine.load((cli.modelPath as string | undefined) ?? DEFAULT_MODEL, {
+      ...engineOptions,
+      signal: stop.signal,
+      onProgress: progress.update,
+      onMessage: progress.message,
+    });
+  } finally {
+    progress.stop();
+  }
+  try {
+    const prompt: Prompt =
+      options.chat || options.system !== undefined
+        ? {
+            messages: [
+              ...(options.system === undefined ? [] : [{ role: "system", content: options.system }]),
+              { role: "user", content: text },
+            ],
+          }
+        : { text };
+    for await (const chunk of engine.generate({ prompt, samplingParams: samplingFromOptions(options), signal: stop.signal }))
+      process.stdout.write(chunk.textDelta);
+    process.stdout.write("\n");
+  } finally {
+    await engine.close();
+  }
+}

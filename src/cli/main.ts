@@ -1,0 +1,53 @@
+#!/usr/bin/env node
+/** `sglang-ts`: the command table, and the one place where an error becomes a sentence and an exit code. */
+import { readFileSync } from "node:fs";
+import { Command, CommanderError } from "commander";
+import { SglangError } from "../core/errors.js";
+import { registerChatCommand } from "./chat.js";
+import { registerGenerateCommand } from "./generate.js";
+import { registerInspectCommand } from "./inspect.js";
+import { registerModelsCommand } from "./models.js";
+import { normalizeFlags } from "./server-args.js";
+import { registerServeCommand } from "./serve.js";
+
+function version(): string {
+  const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+  return manifest.version;
+}
+
+export function createProgram(): Command {
+  const program = new Command("sglang-ts")
+    .description("SGLang in TypeScript: serve and run language models on the machine you have.")
+    .version(version())
+    .showHelpAfterError("(add --help for the list of options)")
+    .showSuggestionAfterError(true)
+    .enablePositionalOptions()
+    .exitOverride();
+  registerServeCommand(program);
+  registerGenerateCommand(program);
+  registerChatCommand(program);
+  registerModelsCommand(program);
+  registerInspectCommand(program);
+  // Subcommands copy neither of these from their parent.
+  for (const command of program.commands) command.exitOverride().showSuggestionAfterError(true).showHelpAfterError("(add --help for the list of options)");
+  return program;
+}
+
+/** Runs a command line and returns its exit code. Errors are one sentence on stderr; SGLANG_DEBUG=1 adds the stack. */
+export async function main(argv: readonly string[]): Promise<number> {
+  try {
+    await createProgram().parseAsync(normalizeFlags(argv), { from: "user" });
+    return Number(process.exitCode ?? 0);
+  } catch (error) {
+    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : 2;
+    const debug = process.env.SGLANG_DEBUG === "1";
+    if (SglangError.isInstance(error)) {
+      console.error(debug ? error.stack : `sglang-ts: ${error.message}`);
+      return error.exitCode;
+    }
+    console.error(debug ? (error as Error).stack : `sglang-ts: unexpected error: ${(error as Error).message} (SGLANG_DEBUG=1 shows where)`);
+    return 1;
+  }
+}
+
+process.exitCode = await main(process.argv.slice(2));

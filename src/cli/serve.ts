@@ -1,0 +1,112 @@
+/** `sglang-ts serve` (SGLang's `launch_server`): engine + HTTP server until a signal asks to stop. */
+import type { Command } from "commander";
+import { SglangError } from "../core/errors.js";
+import { setLogLevel } from "../core/logger.js";
+import { Engine } from "../runtime/engine.js";
+import { startServer } from "../server/server.js";
+import { DEFAULT_MODEL } from "../weights/catalog.js";
+import { createProgress } from "./progress.js";
+import { addServerFlags, splitOptions } from "./server-args.js";
+
+interface ServeOptions extends Record<string, unknown> {
+  modelPath?: string;
+  firstRunHelp?: boolean;
+}
+
+export function registerServeCommand(program: Command): void {
+  const command = program
+    .command("serve")
+    .alias("launch_server")
+    .description("serve a model over HTTP, the way SGLang does")
+    .option("--first-run-help", "print what to try once the server is ready");
+  addServerFlags(command).action((options: ServeOptions) => serve(options));
+}
+
+async function serve(options: ServeOptions): Promise<void> {
+  const started = performance.now();
+  const { engine: engineOptions, server: serverConfig, cli } = splitOptions(options);
+  const modelPath = cli.modelPath as string | undefined;
+  if (!modelPath && !options.firstRunHelp) {
+    throw new SglangError(
+      "INVALID_ARGUMENT",
+      `--model-path is required: a file, a folder, or a name from \`sglang-ts models\` such as ${DEFAULT_MODEL}.`,
+      { field: "--model-path" },
+    );
+  }
+  if (cli.logLevel) setLogLevel(cli.logLevel as string);
+
+  // A signal during loading or downloading cancels it; partial downloads stay for the next start.
+  const loading = new AbortController();
+  const cancel = () => loading.abort();
+  process.once("SIGINT", cancel).once("SIGTERM", cancel);
+  const progress = createProgress();
+  let engine: Engine;
+  try {
+    engine = await Engine.load(modelPath ?? DEFAULT_MODEL, {
+      ...engineOptions,
+      signal: loading.signal,
+      onProgress: progress.update,
+      onMessage: progress.message,
+    });
+  } finally {
+    progress.stop();
+  }
+  process.off("SIGINT", cancel).off("SIGTERM", cancel);
+
+  let server: Awaited<ReturnType<typeof startServer>>;
+  try {
+    server = await startServer({
+      engine,
+      tokenizer: engine.tokenizer,
+      config: { ...serverConfig, serverArgs: { modelPath: modelPath ?? DEFAULT_MODEL, ...engineOptions, ...serverConfig } },
+    });
+  } catch (error) {
+    await engine.close();
+    throw error;
+  }
+
+  const { kernels, maxTotalNumTokens } = engine.stats();
+  const seconds = ((performance.now() - started) / 1000).toFixed(1);
+  process.stdout.write(
+    `${engine.model.servedModelName} is ready at ${server.url} after ${seconds} s ` +
+      `(${kernels.tier} kernels, ${kernels.threads} threads, ${maxTotalNumTokens} tokens of KV cache).\n`,
+  );
+  if (options.firstRunHelp) process.stdout.write(whatToTry(server.url));
+
+  await new Promise<void>((resolve) => {
+    let stopping = false;
+    const stop = (signal: NodeJS.Signals) => {
+      if (stopping) {
+        process.stderr.write("Stopping now.\n");
+        process.exit(130);
+      }
+      stopping = true;
+      process.stderr.write(`${signal}: finishing running requests; once more stops at once.\n`);
+      server
+        .close()
+        .then(() => engine.close())
+        .catch((error: Error) => {
+          process.stderr.write(`sglang-ts: stopping failed: ${error.message}\n`);
+          process.exitCode = 1;
+        })
+        .finally(resolve);
+    };
+    process.on("SIGINT", stop).on("SIGTERM", stop);
+  });
+}
+
+function whatToTry(url: string): string {
+  return `
+Try it from another terminal:
+
+  curl ${url}/generate -H "Content-Type: application/json" \\
+    -d '{"text": "Once upon a time,", "sampling_params": {"max_new_tokens": 16, "temperature": 0}}'
+
+  curl ${url}/v1/chat/completions -H "Content-Type: application/json" \\
+    -d '{"model": "default", "messages": [{"role": "user", "content": "Write a haiku about the sea."}], "stream": true}'
+
+  # Python: OpenAI(base_url="${url}/v1", api_key="none")
+  # API pages: ${url}/docs      Metrics: ${url}/metrics      Ctrl-C stops.
+
+`;
+}
