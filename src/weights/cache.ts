@@ -97,15 +97,25 @@ export async function isIntact(
   return hex === expected.sha256;
 }
 
-/** Records the digest that a file was just found to have. */
-export async function writeStamp(file: string, sha256: string): Promise<void> {
-  const folder = dirname(file);
-  const info = await stat(file);
-  const files = await readStamps(folder);
-  files[basename(file)] = { size: info.size, mtimeMs: info.mtimeMs, sha256 };
-  const temporary = join(folder, `${STAMPS}.${process.pid}`);
-  await writeFile(temporary, JSON.stringify({ version: 1, files }, null, 1));
-  await rename(temporary, join(folder, STAMPS));
+/** Stamp files are read, changed and written back: within this process one after the other. */
+let stamping: Promise<void> = Promise.resolve();
+
+/** Records the digest that a file was just found to have. A stamp that another process overwrites only costs a hash. */
+export function writeStamp(file: string, sha256: string): Promise<void> {
+  const turn = stamping.then(async () => {
+    const folder = dirname(file);
+    const info = await stat(file);
+    const files = await readStamps(folder);
+    const old = files[basename(file)];
+    if (old?.size === info.size && old.mtimeMs === info.mtimeMs && old.sha256 === sha256) return;
+    files[basename(file)] = { size: info.size, mtimeMs: info.mtimeMs, sha256 };
+    const temporary = join(folder, `${STAMPS}.${process.pid}`);
+    await writeFile(temporary, JSON.stringify({ version: 1, files }, null, 1));
+    await rename(temporary, join(folder, STAMPS));
+  });
+  // The next in line runs whatever became of this one.
+  stamping = turn.catch(() => undefined);
+  return turn;
 }
 
 /** {} when there is no stamp file or it can't be read: then files are simply hashed again. */

@@ -152,7 +152,9 @@ async function accept(response: Response, partial: PartialFile, request: Downloa
       throw new Retryable("the server refused to resume (HTTP 416)");
     }
     if (status === 408 || status === 425 || status === 429 || status >= 500) {
-      throw new Retryable(`the server answered HTTP ${status}`, { retryAfterMs: retryAfter(headers.get("retry-after")) });
+      throw new Retryable(`the server answered HTTP ${status}`, {
+        retryAfterMs: retryAfter(headers.get("retry-after")),
+      });
     }
     throw failed(request, refusal(status));
   }
@@ -227,7 +229,8 @@ function retryAfter(header: string | null): number {
 
 /** What an HTTP status means to the person who waits for a model. */
 export function refusal(status: number): string {
-  if (status === 401) return "the server wants to know who asks (HTTP 401): the repository is private or does not exist";
+  if (status === 401)
+    return "the server wants to know who asks (HTTP 401): the repository is private or does not exist";
   if (status === 403) return "the server refuses access (HTTP 403): the repository may be gated";
   if (status === 404 || status === 410) return `the server does not have it (HTTP ${status})`;
   return `the server answered HTTP ${status}`;

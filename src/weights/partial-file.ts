@@ -26,7 +26,7 @@ interface Sidecar {
 
 /** An ETag that promises equal bytes; weak ones (W/"…") do not. */
 function strong(etag: string | null): etag is string {
-  return etag !== null && etag.startsWith('"');
+  return etag?.startsWith('"') === true;
 }
 
 export class PartialFile {
@@ -115,30 +115,34 @@ export class PartialFile {
    * @throws SglangError CHECKSUM_MISMATCH; the partial file is removed, since no prefix of it can be trusted.
    */
   async finish(options: { signal?: AbortSignal; onBytes?: (done: number) => void } = {}): Promise<void> {
+    try {
+      await this.#check(options);
+      // Data before name: after a power cut the destination is whole or absent.
+      await this.#file.sync();
+    } catch (error) {
+      await this.keep();
+      throw error;
+    }
+    await this.#file.close();
+    await rename(this.path, this.destination);
+    await rm(`${this.path}.json`, { force: true });
+  }
+
+  async #check(options: { signal?: AbortSignal; onBytes?: (done: number) => void }): Promise<void> {
     const { digest, size } = this.#identity;
     if (size !== undefined && size !== this.#length) {
       const found = this.#length;
       await this.discard();
       throw mismatch(this.destination, `${size} bytes`, `${found} bytes`);
     }
-    if (digest) {
-      if (this.#hash === null) {
-        const hash = createDigest(digest.algorithm, this.#length);
-        await hashInto(hash, this.path, this.#length, options);
-        this.#hash = hash;
-      }
-      const found = this.#hash.digest("hex");
-      this.#hash = null;
-      if (found !== digest.hex) {
-        await this.discard();
-        throw mismatch(this.destination, digestText(digest), `${digest.algorithm}:${found}`);
-      }
-    }
-    // Data before name: after a power cut the destination is whole or absent.
-    await this.#file.sync();
-    await this.#file.close();
-    await rename(this.path, this.destination);
-    await rm(`${this.path}.json`, { force: true });
+    if (!digest) return;
+    const hash = this.#hash ?? createDigest(digest.algorithm, this.#length);
+    if (this.#hash === null) await hashInto(hash, this.path, this.#length, options);
+    this.#hash = null;
+    const found = hash.digest("hex");
+    if (found === digest.hex) return;
+    await this.discard();
+    throw mismatch(this.destination, digestText(digest), `${digest.algorithm}:${found}`);
   }
 
   /** Hashes the bytes of an earlier run now, so that `append` can go on hashing while bytes arrive. */
@@ -152,12 +156,13 @@ export class PartialFile {
 
   /** Closes and keeps what is there for the next run. An empty partial file leaves nothing behind. */
   async keep(): Promise<void> {
+    if (this.#length === 0) return this.discard();
     await this.#file.close();
-    if (this.#length === 0) await removePartial(this.destination);
   }
 
   /** Closes and deletes. */
   async discard(): Promise<void> {
+    this.#length = 0;
     await this.#file.close();
     await removePartial(this.destination);
   }

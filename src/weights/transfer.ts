@@ -80,3 +80,41 @@ export function formatBytes(bytes: number): string {
   }
   return `${unit === 0 || value >= 1000 ? value : value.toFixed(1)} ${units[unit]}`;
 }
+
+/** Adds up the progress of several files that make one model. */
+export class ProgressSum {
+  readonly #label: string;
+  readonly #total: number;
+  readonly #transfer: Transfer;
+  readonly #received = new Map<string, number>();
+
+  /** @param total bytes of all parts */
+  constructor(label: string, total: number, transfer: Transfer) {
+    this.#label = label;
+    this.#total = total;
+    this.#transfer = transfer;
+  }
+
+  /** A part is there without a transfer. */
+  done(part: string, size: number): void {
+    this.#received.set(part, size);
+    this.#report("download");
+  }
+
+  /** The transfer options for one part: its progress arrives as the sum's. */
+  part(part: string): Transfer {
+    return {
+      ...this.#transfer,
+      onProgress: ({ phase, received }) => {
+        this.#received.set(part, received);
+        this.#report(phase);
+      },
+    };
+  }
+
+  #report(phase: DownloadProgress["phase"]): void {
+    let received = 0;
+    for (const bytes of this.#received.values()) received += bytes;
+    this.#transfer.onProgress?.({ label: this.#label, phase, received, total: this.#total });
+  }
+}

@@ -1,0 +1,545 @@
+// The door of the addon: every function of src/native/addon.ts, its argument checks, and the table that exports them.
+#include <algorithm>
+
+#include "cpu_info.h"
+#include "napi_args.h"
+
+namespace sgl {
+namespace {
+
+constexpr int kMaxThreads = 256;
+constexpr int kMaxInt = INT32_MAX;
+// Bytes of logits that one step may return: a test's convenience, not a way to run out of memory.
+constexpr uint64_t kMaxReturnBytes = uint64_t{4} << 30;
+
+// A task that settles a promise with a result or an error.
+class PromiseTask : public Task {
+ public:
+  // Null when the promise can't be made.
+  napi_value promise(napi_env env) {
+    napi_value promise = nullptr;
+    napi_create_promise(env, &deferred_, &promise);
+    return promise;
+  }
+
+ protected:
+  void resolve(napi_env env, napi_value value) {
+    if (value) napi_resolve_deferred(env, deferred_, value);
+    else reject(env, make_error(env, "out of memory: the result could not be made"));
+  }
+  void reject(napi_env env, napi_value error) { napi_reject_deferred(env, deferred_, error); }
+
+ private:
+  napi_deferred deferred_ = nullptr;
+};
+
+napi_value submit(napi_env env, Runtime& runtime, std::unique_ptr<PromiseTask> task) {
+  napi_value promise = task->promise(env);
+  if (promise) runtime.submit(std::move(task));
+  return promise;
+}
+
+// ---- the machine
+
+napi_value CpuInfoOf(napi_env env, napi_callback_info) {
+  const CpuInfo cpu = cpu_info();
+  napi_value object, features;
+  if (napi_create_object(env, &object) != napi_ok || napi_create_array(env, &features) != napi_ok) return nullptr;
+  for (size_t i = 0; i < cpu.features.size(); i++) napi_set_element(env, features, static_cast<uint32_t>(i), make_string(env, cpu.features[i]));
+  set(env, object, "model", make_string(env, cpu.model));
+  set(env, object, "features", features);
+  set(env, object, "cores", make_number(env, cpu.cores));
+  return object;
+}
+
+bool runs_here(const Tier& tier) { return tier.table && tier.supported(); }
+
+std::string tier_reason(const Tier& tier) {
+  if (!tier.table) return "not built for this architecture";
+  const std::string needs = tier.needs && *tier.needs ? std::string("needs ") + tier.needs : "needs nothing special";
+  return needs + (tier.supported() ? "; this CPU has it" : "; this CPU lacks it");
+}
+
+napi_value Tiers(napi_env env, napi_callback_info) {
+  int count = 0;
+  const Tier* list = tiers(&count);
+  napi_value array;
+  if (napi_create_array(env, &array) != napi_ok) return nullptr;
+  for (int i = 0; i < count; i++) {
+    napi_value object;
+    if (napi_create_object(env, &object) != napi_ok) return nullptr;
+    set(env, object, "name", make_string(env, list[i].name));
+    set(env, object, "supported", make_bool(env, runs_here(list[i])));
+    set(env, object, "reason", make_string(env, tier_reason(list[i])));
+    napi_set_element(env, array, static_cast<uint32_t>(i), object);
+  }
+  return array;
+}
+
+// ---- runtime
+
+napi_value CreateRuntime(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_OBJECT(argv[0], "options");
+  REQUIRE_PROPERTY(threads_value, argv[0], "threads");
+  REQUIRE_PROPERTY(tier_value, argv[0], "tier");
+  REQUIRE_PROPERTY(nice_value, argv[0], "nice");
+  REQUIRE_INT(threads, threads_value, "options.threads", 1, kMaxThreads);
+  REQUIRE_INT(nice, nice_value, "options.nice", 0, 19);
+  napi_valuetype type = napi_undefined;
+  napi_typeof(env, tier_value, &type);
+  std::string tier;
+  const bool named = type != napi_null;
+  if (named && type != napi_string) {
+    expected(env, "options.tier", "a string or null", tier_value);
+    return nullptr;
+  }
+  if (named && !read_string(env, tier_value, "options.tier", &tier)) return nullptr;
+  const char* why = nullptr;
+  const KernelTable* kernels = select_tier(named ? tier.c_str() : nullptr, &why);
+  if (!kernels) {
+    std::string names;
+    int count = 0;
+    const Tier* list = tiers(&count);
+    for (int i = 0; i < count; i++)
+      if (runs_here(list[i])) names += (names.empty() ? "" : ", ") + std::string(list[i].name);
+    return throw_range(env, "options.tier must be null or one of " + names + ", got " + describe(env, tier_value) + (why ? std::string(": ") + why : ""));
+  }
+  std::string error;
+  auto runtime = Runtime::create(env, threads, nice, kernels, named ? "asked for by name" : "the best this CPU supports", &error);
+  if (!runtime) return throw_error(env, "createRuntime: " + error);
+  return make_handle(env, std::move(runtime));
+}
+
+napi_value RuntimeInfo(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_HANDLE(Runtime, runtime, argv[0], "runtime");
+  napi_value object;
+  if (napi_create_object(env, &object) != napi_ok) return nullptr;
+  set(env, object, "tier", make_string(env, runtime->kernels().name));
+  set(env, object, "reason", make_string(env, runtime->reason()));
+  set(env, object, "threads", make_number(env, runtime->pool().threads()));
+  return object;
+}
+
+napi_value PoolStats(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_HANDLE(Runtime, runtime, argv[0], "runtime");
+  napi_value object;
+  if (napi_create_object(env, &object) != napi_ok) return nullptr;
+  set(env, object, "runs", make_number(env, static_cast<double>(runtime->pool().runs())));
+  set(env, object, "chunks", make_number(env, static_cast<double>(runtime->pool().chunks())));
+  return object;
+}
+
+napi_value CloseRuntime(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  Box<Runtime>* box = read_box<Runtime>(env, argv[0], "runtime");
+  // The handle stays usable for runtimeInfo and poolStats; plans hold the runtime too and see that it is closed.
+  if (box && box->value) box->value->close(env);
+  return nullptr;
+}
+
+template <class T>
+napi_value CloseHandle(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  Box<T>* box = read_box<T>(env, argv[0], HandleKind<T>::name);
+  if (box) box->value.reset();
+  return nullptr;
+}
+
+// ---- files and weights
+
+napi_value MapFile(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_STRING(path, argv[0], "path");
+  if (path.find('\0') != std::string::npos) return throw_type(env, "path must not contain a zero byte");
+  std::string error;
+  auto file = MappedFile::open(path, &error);
+  if (!file) return throw_error(env, error);
+  return make_handle(env, std::move(file));
+}
+
+bool known_type(int type) {
+  // Every type's block divides 256.
+  return row_bytes(static_cast<GgmlType>(type), 256) > 0;
+}
+
+// The type and the bytes of a row of `columns`; false after having thrown.
+bool read_type(napi_env env, napi_value value, const std::string& name, int columns, GgmlType* type, size_t* bytes) {
+  int id;
+  if (!read_int(env, value, name, 0, kMaxInt, &id)) return false;
+  if (!known_type(id)) {
+    throw_range(env, name + " must be a ggml type that this package reads, got " + std::to_string(id));
+    return false;
+  }
+  *type = static_cast<GgmlType>(id);
+  *bytes = row_bytes(*type, columns);
+  if (*bytes) return true;
+  throw_range(env, "columns must be a multiple of the block of ggml type " + std::to_string(id) + ", got " + std::to_string(columns));
+  return false;
+}
+
+bool inside_file(napi_env env, const std::string& name, const MappedFile& file, uint64_t offset, uint64_t rows, size_t row_size) {
+  // rows < 2^31 and row_size < 2^34: no overflow in 64 bits.
+  if (offset <= file.size() && rows * row_size <= file.size() - offset) return true;
+  throw_range(env, name + ": " + std::to_string(rows) + " rows of " + std::to_string(row_size) + " bytes at offset " + std::to_string(offset) +
+                       " reach beyond the " + std::to_string(file.size()) + " bytes of " + file.path());
+  return false;
+}
+
+bool read_part(napi_env env, napi_value object, const std::string& name, int columns, MatrixPart* part) {
+  if (!is_object(env, object)) return expected(env, name, "an object", object);
+  napi_value file, offset, type, rows, order;
+  uint64_t at;
+  if (!read_property(env, object, "file", &file) || !read_property(env, object, "offset", &offset) || !read_property(env, object, "type", &type) ||
+      !read_property(env, object, "rows", &rows) || !read_property(env, object, "order", &order) ||
+      !read_handle<MappedFile>(env, file, name + ".file", &part->file) || !read_size(env, offset, name + ".offset", &at) ||
+      !read_type(env, type, name + ".type", columns, &part->type, &part->row_size) || !read_int(env, rows, name + ".rows", 1, kMaxInt, &part->rows))
+    return false;
+  part->offset = static_cast<size_t>(at);
+  napi_valuetype kind = napi_undefined;
+  napi_typeof(env, order, &kind);
+  int64_t last = part->rows - 1;
+  if (kind != napi_undefined) {
+    if (!copy_array(env, order, name + ".order", &part->order)) return false;
+    if (part->order.size() != static_cast<size_t>(part->rows)) {
+      throw_range(env, name + ".order must have " + std::to_string(part->rows) + " entries (one per row), got " + std::to_string(part->order.size()));
+      return false;
+    }
+    last = 0;
+    for (size_t i = 0; i < part->order.size(); i++) {
+      if (part->order[i] < 0) {
+        throw_range(env, name + ".order[" + std::to_string(i) + "] must be >= 0, got " + std::to_string(part->order[i]));
+        return false;
+      }
+      last = std::max<int64_t>(last, part->order[i]);
+    }
+  }
+  return inside_file(env, name, *part->file, part->offset, static_cast<uint64_t>(last) + 1, part->row_size);
+}
+
+class PackTask : public PromiseTask {
+ public:
+  PackTask(int columns, std::vector<MatrixPart> parts) : columns_(columns), parts_(std::move(parts)) {}
+  void run(int) override { weight_ = pack_matrix(runtime->pool(), columns_, parts_, &error_); }
+  void settle(napi_env env, const char* dropped) override {
+    if (dropped) error_ = dropped;
+    if (weight_ && error_.empty()) resolve(env, make_handle(env, std::move(weight_)));
+    else reject(env, make_error(env, "packMatrix: " + error_));
+  }
+
+ private:
+  int columns_;
+  std::vector<MatrixPart> parts_;
+  std::shared_ptr<Weight> weight_;
+  std::string error_;
+};
+
+napi_value PackMatrix(napi_env env, napi_callback_info info) {
+  ARGUMENTS(2);
+  REQUIRE_HANDLE(Runtime, runtime, argv[0], "runtime");
+  REQUIRE_OBJECT(argv[1], "options");
+  REQUIRE_PROPERTY(columns_value, argv[1], "columns");
+  REQUIRE_PROPERTY(sources, argv[1], "sources");
+  REQUIRE_INT(columns, columns_value, "options.columns", 1, kMaxInt);
+  bool is_array = false;
+  uint32_t count = 0;
+  if (napi_is_array(env, sources, &is_array) != napi_ok || !is_array) {
+    expected(env, "options.sources", "an array", sources);
+    return nullptr;
+  }
+  napi_get_array_length(env, sources, &count);
+  if (count == 0) return throw_range(env, "options.sources must have at least one entry, got 0");
+  std::vector<MatrixPart> parts(count);
+  int64_t rows = 0;
+  for (uint32_t i = 0; i < count; i++) {
+    napi_value source;
+    if (napi_get_element(env, sources, i, &source) != napi_ok) return nullptr;
+    if (!read_part(env, source, "options.sources[" + std::to_string(i) + "]", columns, &parts[i])) return nullptr;
+    rows += parts[i].rows;
+  }
+  if (rows > kMaxInt) return throw_range(env, "options.sources must have at most 2147483647 rows together, got " + std::to_string(rows));
+  REQUIRE_OPEN(runtime, "packMatrix");
+  return submit(env, *runtime, std::make_unique<PackTask>(columns, std::move(parts)));
+}
+
+napi_value MapTable(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_OBJECT(argv[0], "options");
+  REQUIRE_PROPERTY(file_value, argv[0], "file");
+  REQUIRE_PROPERTY(offset_value, argv[0], "offset");
+  REQUIRE_PROPERTY(type_value, argv[0], "type");
+  REQUIRE_PROPERTY(rows_value, argv[0], "rows");
+  REQUIRE_PROPERTY(columns_value, argv[0], "columns");
+  REQUIRE_HANDLE(MappedFile, file, file_value, "options.file");
+  REQUIRE_SIZE(offset, offset_value, "options.offset");
+  REQUIRE_INT(rows, rows_value, "options.rows", 1, kMaxInt);
+  REQUIRE_INT(columns, columns_value, "options.columns", 1, kMaxInt);
+  auto weight = std::make_shared<Weight>();
+  if (!read_type(env, type_value, "options.type", columns, &weight->type, &weight->row_size)) return nullptr;
+  if (!inside_file(env, "options", *file, offset, static_cast<uint64_t>(rows), weight->row_size)) return nullptr;
+  weight->kind = Weight::Kind::table;
+  weight->rows = rows;
+  weight->columns = columns;
+  weight->bytes = static_cast<size_t>(rows) * weight->row_size;
+  weight->data = file->data() + offset;
+  weight->file = std::move(file);
+  return make_handle(env, std::move(weight));
+}
+
+napi_value UploadVector(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_ARRAY(float, values, length, argv[0], "values");
+  if (length == 0 || length > static_cast<size_t>(kMaxInt)) return throw_range(env, "values must have at least one entry, got " + std::to_string(length));
+  auto weight = std::make_shared<Weight>();
+  if (!weight->values.allocate(length * sizeof(float))) return throw_error(env, "out of memory: a vector of " + std::to_string(length) + " floats");
+  std::memcpy(weight->values.data(), values, length * sizeof(float));
+  weight->columns = static_cast<int>(length);
+  weight->bytes = length * sizeof(float);
+  return make_handle(env, std::move(weight));
+}
+
+napi_value WeightInfo(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_HANDLE(Weight, weight, argv[0], "weight");
+  napi_value object;
+  if (napi_create_object(env, &object) != napi_ok) return nullptr;
+  set(env, object, "rows", make_number(env, weight->rows));
+  set(env, object, "columns", make_number(env, weight->columns));
+  set(env, object, "bytes", make_number(env, static_cast<double>(weight->bytes)));
+  return object;
+}
+
+// ---- KV pool
+
+napi_value CreateKvPool(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_OBJECT(argv[0], "options");
+  REQUIRE_PROPERTY(layers_value, argv[0], "layers");
+  REQUIRE_PROPERTY(heads_value, argv[0], "kvHeads");
+  REQUIRE_PROPERTY(dim_value, argv[0], "headDim");
+  REQUIRE_PROPERTY(size_value, argv[0], "pageSize");
+  REQUIRE_PROPERTY(pages_value, argv[0], "pages");
+  REQUIRE_PROPERTY(dtype_value, argv[0], "dtype");
+  REQUIRE_INT(layers, layers_value, "options.layers", 1, 4096);
+  REQUIRE_INT(kv_heads, heads_value, "options.kvHeads", 1, 4096);
+  REQUIRE_INT(head_dim, dim_value, "options.headDim", 1, 4096);
+  REQUIRE_INT(page_size, size_value, "options.pageSize", 1, 4096);
+  REQUIRE_INT(pages, pages_value, "options.pages", 1, kMaxInt);
+  REQUIRE_STRING(dtype, dtype_value, "options.dtype");
+  if (dtype != "f16" && dtype != "f32") return throw_range(env, "options.dtype must be \"f16\" or \"f32\", got " + describe(env, dtype_value));
+  auto kv = std::make_shared<KvPool>();
+  kv->layout = {layers, kv_heads, head_dim, page_size, pages, dtype == "f16"};
+  const double bytes = 1.0 * layers * kv_heads * pages * static_cast<double>(kv->layout.page_bytes());
+  if (bytes > 0x1p46 || !kv->memory.allocate(kv->layout.total_bytes()))
+    return throw_error(env, "out of memory: a KV pool of " + describe(env, make_number(env, bytes)) + " bytes could not be allocated");
+  return make_handle(env, std::move(kv));
+}
+
+napi_value KvPoolBytes(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_HANDLE(KvPool, kv, argv[0], "kv");
+  return make_number(env, static_cast<double>(kv->layout.total_bytes()));
+}
+
+// ---- plans
+
+napi_value CreatePlan(napi_env env, napi_callback_info info) {
+  ARGUMENTS(2);
+  REQUIRE_HANDLE(Runtime, runtime, argv[0], "runtime");
+  REQUIRE_OBJECT(argv[1], "description");
+  PlanDescription d;
+  napi_value value;
+  const auto integer = [&](const char* key, int low, int* out) {
+    return read_property(env, argv[1], key, &value) && read_int(env, value, std::string("description.") + key, low, kMaxInt, out);
+  };
+  const auto words = [&](const char* key, std::vector<int32_t>* out) {
+    return read_property(env, argv[1], key, &value) && copy_array(env, value, std::string("description.") + key, out);
+  };
+  if (!words("instructions", &d.instructions) || !integer("headStart", 0, &d.head_start) || !words("buffers", &d.buffers)) return nullptr;
+  REQUIRE_PROPERTY(weights, argv[1], "weights");
+  bool is_array = false;
+  uint32_t count = 0;
+  if (napi_is_array(env, weights, &is_array) != napi_ok || !is_array) {
+    expected(env, "description.weights", "an array", weights);
+    return nullptr;
+  }
+  napi_get_array_length(env, weights, &count);
+  for (uint32_t i = 0; i < count; i++) {
+    if (napi_get_element(env, weights, i, &value) != napi_ok) return nullptr;
+    REQUIRE_HANDLE(Weight, weight, value, "description.weights[" + std::to_string(i) + "]");
+    d.weights.push_back(std::move(weight));
+  }
+  uint64_t arena;
+  if (!read_property(env, argv[1], "arenaBytes", &value) || !read_size(env, value, "description.arenaBytes", &arena)) return nullptr;
+  d.arena_bytes = static_cast<double>(arena);
+  if (!integer("maxTokens", 1, &d.max_tokens) || !integer("maxRows", 1, &d.max_rows) || !integer("logits", -1, &d.logits) ||
+      !integer("hidden", -1, &d.hidden) || !integer("vocabSize", 0, &d.vocab))
+    return nullptr;
+  REQUIRE_PROPERTY(kv_value, argv[1], "kv");
+  if (!read_handle<KvPool>(env, kv_value, "description.kv", &d.kv)) return nullptr;
+  REQUIRE_OPEN(runtime, "createPlan");
+  std::string error;
+  auto plan = Plan::create(runtime, std::move(d), &error);
+  if (!plan) return error.rfind("out of memory", 0) == 0 ? throw_error(env, "createPlan: " + error) : throw_range(env, "createPlan: " + error);
+  return make_handle(env, std::move(plan));
+}
+
+class StepTask : public PromiseTask {
+ public:
+  StepTask(std::shared_ptr<Plan> plan, std::unique_ptr<Step> step, bool by_op)
+      : plan_(std::move(plan)), step_(std::move(step)), actions_(plan_->actions(*step_)), by_op_(by_op) {}
+
+  int entries() const override { return by_op_ ? static_cast<int>(actions_.size()) : 1; }
+  void run(int entry) override {
+    if (by_op_) return plan_->run(*step_, actions_[static_cast<size_t>(entry)], true);
+    for (const Plan::Action& action : actions_) plan_->run(*step_, action, false);
+  }
+  void settle(napi_env env, const char* dropped) override {
+    if (!dropped && step_->error.empty()) return resolve(env, make_step_outputs(env, *step_));
+    napi_value error = make_error(env, std::string("runPlan: ") + (dropped ? dropped : step_->error));
+    // Rows fail alone: whoever wants to can go on with the others.
+    if (!step_->failed_rows.empty()) {
+      set(env, error, "rows", make_array(env, step_->failed_rows.data(), step_->failed_rows.size()));
+      set(env, error, "outputs", make_step_outputs(env, *step_));
+    }
+    reject(env, error);
+  }
+
+ private:
+  std::shared_ptr<Plan> plan_;
+  std::unique_ptr<Step> step_;
+  std::vector<Plan::Action> actions_;
+  bool by_op_;
+};
+
+napi_value submit_step(napi_env env, napi_callback_info info, bool by_op) {
+  ARGUMENTS(2);
+  REQUIRE_HANDLE(Plan, plan, argv[0], "plan");
+  auto step = std::make_unique<Step>();
+  if (!read_step_inputs(env, argv[1], &step->in)) return nullptr;
+  const std::string error = plan->check(step->in);
+  if (!error.empty()) return throw_range(env, error);
+  plan->prepare_outputs(*step);
+  const auto rows = static_cast<uint64_t>(step->rows);
+  const uint64_t logits = step->in.return_logits ? rows * static_cast<uint64_t>(plan->vocab()) : 0;
+  const uint64_t hidden = step->in.return_hidden ? rows * static_cast<uint64_t>(plan->hidden_columns()) : 0;
+  if ((logits + hidden) * sizeof(float) > kMaxReturnBytes)
+    return throw_range(env, "inputs.returnLogits: " + std::to_string(rows) + " rows of logits do not fit 4 GiB; ask for fewer rows");
+  step->out.logits.resize(logits);
+  step->out.hidden.resize(hidden);
+  REQUIRE_OPEN(plan->runtime(), by_op ? "runPlanByOp" : "runPlan");
+  Runtime& runtime = *plan->runtime();
+  return submit(env, runtime, std::make_unique<StepTask>(std::move(plan), std::move(step), by_op));
+}
+
+napi_value RunPlan(napi_env env, napi_callback_info info) { return submit_step(env, info, false); }
+napi_value RunPlanByOp(napi_env env, napi_callback_info info) { return submit_step(env, info, true); }
+
+napi_value ReadBuffer(napi_env env, napi_callback_info info) {
+  ARGUMENTS(2);
+  REQUIRE_HANDLE(Plan, plan, argv[0], "plan");
+  REQUIRE_INT(index, argv[1], "buffer", 0, plan->buffer_count() - 1);
+  const View& view = plan->buffer(index);
+  std::vector<float> values;
+  const auto copy = [&] {
+    const int rows = plan->last_rows(view);
+    values.resize(static_cast<size_t>(rows) * static_cast<size_t>(view.columns));
+    for (int r = 0; r < rows; r++) std::memcpy(values.data() + static_cast<size_t>(r) * view.columns, view.row(r), sizeof(float) * view.columns);
+  };
+  // After the steps under way; a closed runtime runs none.
+  if (plan->runtime()->closed()) copy();
+  else plan->runtime()->run_now(copy);
+  return make_array(env, values.data(), values.size());
+}
+
+// ---- for tests and the kernel bench
+
+napi_value Matmul(napi_env env, napi_callback_info info) {
+  ARGUMENTS(4);
+  REQUIRE_HANDLE(Runtime, runtime, argv[0], "runtime");
+  REQUIRE_HANDLE(Weight, weight, argv[1], "weight");
+  REQUIRE_ARRAY(float, x, length, argv[2], "x");
+  REQUIRE_INT(m, argv[3], "m", 0, kMaxInt);
+  if (weight->kind != Weight::Kind::matrix) return throw_type(env, std::string("weight must be a matrix, got ") + weight->kind_name());
+  const auto columns = static_cast<size_t>(weight->columns), rows = static_cast<size_t>(weight->rows);
+  if (length != columns * static_cast<size_t>(m))
+    return throw_range(env, "x must have m x columns = " + std::to_string(columns * static_cast<size_t>(m)) + " entries, got " + std::to_string(length));
+  REQUIRE_OPEN(runtime, "matmul");
+  napi_value buffer, y;
+  void* memory = nullptr;
+  const size_t count = rows * static_cast<size_t>(m);
+  if (napi_create_arraybuffer(env, count * sizeof(float), &memory, &buffer) != napi_ok ||
+      napi_create_typedarray(env, napi_float32_array, count, buffer, 0, &y) != napi_ok)
+    return nullptr;
+  if (m == 0) return y;
+  const KernelTable& k = runtime->kernels();
+  const PackedMatrix& w = *weight->packed;
+  runtime->run_now([&] {
+    runtime->pool().parallel_for(static_cast<int>(w.blocks.size()), k.matmul_chunk(w, m), [&](int begin, int end, int thread) {
+      k.matmul(w, begin, end, x, columns, m, nullptr, static_cast<float*>(memory), rows, runtime->scratch(thread));
+    });
+  });
+  return y;
+}
+
+napi_value DequantizeRow(napi_env env, napi_callback_info info) {
+  ARGUMENTS(3);
+  REQUIRE_INT(columns, argv[2], "columns", 1, kMaxInt);
+  GgmlType type;
+  size_t wanted;
+  if (!read_type(env, argv[0], "type", columns, &type, &wanted)) return nullptr;
+  REQUIRE_ARRAY(uint8_t, bytes, length, argv[1], "bytes");
+  if (length != wanted) return throw_range(env, "bytes must have " + std::to_string(wanted) + " entries (one row), got " + std::to_string(length));
+  std::vector<float> row(static_cast<size_t>(columns));
+  dequantize_row(type, bytes, row.data(), columns);
+  return make_array(env, row.data(), row.size());
+}
+
+}  // namespace
+
+// NAPI_MODULE_INIT is per environment: each worker thread gets its own handles and runtimes. A runtime joins its threads
+// in a cleanup hook of the environment that made it (runtime.cc); nothing here is static, so process.exit() may leave
+// running threads behind without anything being torn down under them.
+NAPI_MODULE_INIT() {
+  const struct {
+    const char* name;
+    napi_callback function;
+  } table[] = {
+      {"cpuInfo", CpuInfoOf},
+      {"tiers", Tiers},
+      {"createRuntime", CreateRuntime},
+      {"runtimeInfo", RuntimeInfo},
+      {"closeRuntime", CloseRuntime},
+      {"mapFile", MapFile},
+      {"closeFile", CloseHandle<MappedFile>},
+      {"packMatrix", PackMatrix},
+      {"mapTable", MapTable},
+      {"uploadVector", UploadVector},
+      {"weightInfo", WeightInfo},
+      {"closeWeight", CloseHandle<Weight>},
+      {"createKvPool", CreateKvPool},
+      {"kvPoolBytes", KvPoolBytes},
+      {"closeKvPool", CloseHandle<KvPool>},
+      {"createPlan", CreatePlan},
+      {"runPlan", RunPlan},
+      {"runPlanByOp", RunPlanByOp},
+      {"readBuffer", ReadBuffer},
+      {"closePlan", CloseHandle<Plan>},
+      {"matmul", Matmul},
+      {"dequantizeRow", DequantizeRow},
+      {"poolStats", PoolStats},
+  };
+  for (const auto& entry : table) {
+    napi_value function;
+    if (napi_create_function(env, entry.name, NAPI_AUTO_LENGTH, entry.function, nullptr, &function) != napi_ok ||
+        napi_set_named_property(env, exports, entry.name, function) != napi_ok) {
+      napi_throw_error(env, nullptr, (std::string("the addon could not export ") + entry.name).c_str());
+      return nullptr;
+    }
+  }
+  return exports;
+}
+
+}  // namespace sgl

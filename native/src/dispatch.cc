@@ -1,0 +1,78 @@
+// Chooses a kernel tier: the best this CPU and operating system support, or one by name.
+#include <cstring>
+
+#include "kernel_table.h"
+#include "tiers/tiers.h"
+
+#if defined(__x86_64__)
+#include <cpuid.h>
+#endif
+
+namespace sgl {
+namespace {
+
+#if defined(__x86_64__)
+struct X86Features {
+  bool avx2 = false, avx512 = false;
+  X86Features() {
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return;
+    const bool osxsave = c >> 27 & 1, fma = c >> 12 & 1, f16c = c >> 29 & 1;
+    if (!osxsave) return;
+    unsigned low, high;
+    __asm__("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    // The operating system must save the registers: XMM and YMM; for AVX-512 also masks and both halves of ZMM.
+    const bool ymm = (low & 6) == 6, zmm = (low & 0xe6) == 0xe6;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
+    avx2 = ymm && fma && f16c && (b >> 5 & 1);
+    const unsigned needed = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
+    avx512 = avx2 && zmm && (b & needed) == needed;
+  }
+};
+const X86Features& features() {
+  static const X86Features found;
+  return found;
+}
+bool has_avx512() { return features().avx512; }
+bool has_avx2() { return features().avx2; }
+#else
+bool has_avx512() { return false; }
+bool has_avx2() { return false; }
+#endif
+bool always() { return true; }
+
+}  // namespace
+
+const Tier* tiers(int* count) {
+  static const Tier all[] = {
+      {"avx512", avx512_table(), has_avx512, "AVX-512 F, BW, VL, DQ, and AVX2, FMA, F16C"},
+      {"avx2", avx2_table(), has_avx2, "AVX2, FMA, F16C"},
+      {"portable", portable_table(), always, "nothing special"},
+  };
+  *count = (int)(sizeof all / sizeof all[0]);
+  return all;
+}
+
+const KernelTable* select_tier(const char* name, const char** reason) {
+  int count;
+  const Tier* all = tiers(&count);
+  for (int i = 0; i < count; i++) {
+    const bool usable = all[i].table != nullptr && all[i].supported();
+    if (name == nullptr) {
+      if (!usable) continue;
+      *reason = "the best tier this machine supports";
+      return all[i].table;
+    }
+    if (strcmp(name, all[i].name) != 0) continue;
+    if (usable) {
+      *reason = "chosen by name";
+      return all[i].table;
+    }
+    *reason = all[i].table == nullptr ? "this tier is not built for this architecture" : all[i].needs;
+    return nullptr;
+  }
+  *reason = "no tier has this name";
+  return nullptr;
+}
+
+}  // namespace sgl

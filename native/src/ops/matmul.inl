@@ -1,0 +1,440 @@
+// y = x W^T over packed blocks, exact mode: f32 activations, weights dequantised to f32 in registers.
+//
+// Every output has one accumulator that starts at 0 and takes fma(x[k], w[k], acc) for k = 0, 1, 2, ...; the bias is
+// added last. Both paths below do just that, so they give the same bits and m may choose between them:
+//   direct  few rows: weights are unpacked in registers and used at once, the stream from memory is prefetched
+//   panel   many rows: kPanelK x 32 weights are dequantised into scratch and multiplied with register blocks of rows;
+//           partial accumulators rest in y between panels
+
+constexpr int kPanelRows = 516;         // rows per pass over the blocks: their slice of x should stay in L2
+constexpr int kPrefetchBytes = 4096;    // how far ahead of the loads the direct path prefetches
+
+struct MatmulArgs {
+  const PackedMatrix* w;
+  const float* x;
+  size_t x_stride;
+  int m;
+  const float* bias;
+  float* y;
+  size_t y_stride;
+  uint8_t* scratch;
+};
+
+SGL_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+
+// ---- unpacking
+
+/// Scales of 16 channels for one group of a half step: weight = a * code + b.
+template <PackedFormat F>
+SGL_INLINE void load_affine(const uint8_t* unit, const uint8_t* step, int half, int group, int tile, V& a, V& b) {
+  constexpr PackedLayout L = packed_layout(F);
+  const uint8_t* s = step + L.scale_offset() + half * (L.scale_bytes() / 2);
+  if constexpr (L.scale == Scale::D) {
+    a = v_load_f16(s + tile * 32);
+    b = v_mul(a, v_set(-(float)L.zero));
+  } else if constexpr (L.scale == Scale::DM) {
+    a = v_load_f16(s + tile * 32);
+    b = v_load_f16(s + 64 + tile * 32);
+  } else if constexpr (L.scale == Scale::K45) {
+    a = v_mul(v_load_f16(unit + tile * 32), v_load_u8(s + tile * 16));
+    b = v_sub(v_zero(), v_mul(v_load_f16(unit + 64 + tile * 32), v_load_u8(s + 32 + tile * 16)));
+  } else if constexpr (L.scale == Scale::K36) {
+    a = v_mul(v_load_f16(unit + tile * 32), v_load_s8(s + group * 32 + tile * 16));
+    b = v_mul(a, v_set(-(float)L.zero));
+  } else {
+    a = v_mul(v_load_f16(unit + tile * 32), v_load_low4(s + group * 32 + tile * 16));
+    b = v_sub(v_zero(), v_mul(v_load_f16(unit + 64 + tile * 32), v_load_high4(s + group * 32 + tile * 16)));
+  }
+}
+
+alignas(16) constexpr uint8_t kIq4Table[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
+
+/// The part of a plane of high bits that rows 4 * group .. + 3 of a half step need.
+template <PackedFormat F>
+SGL_INLINE Q load_plane(const uint8_t* step, int half, int group, int tile) {
+  constexpr PackedLayout L = packed_layout(F);
+  const uint8_t* p = step + L.code_bytes() + (tile * 2 + half) * 64 * L.high_bits;
+  if constexpr (L.high_bits == 2) return q_load(p + group * 64);
+  const Q plane = q_load(p);
+  return group == 0 ? q_shl<4>(plane) : plane;
+}
+
+/// Codes of row 4 * group + R of half step H: 4 k of 16 channels, a byte each.
+template <PackedFormat F, int H, int R>
+SGL_INLINE Q load_codes(const uint8_t* step, int group, int tile, Q plane) {
+  constexpr PackedLayout L = packed_layout(F);
+  if constexpr (L.code_bits == 8) {
+    return q_load(step + tile * 1024 + (H * 8 + group * 4 + R) * 64);
+  } else {
+    const Q packed = q_load(step + tile * 512 + (group * 4 + R) * 64);
+    const Q code = H == 0 ? q_low4(packed) : q_high4(packed);
+    if constexpr (F == PackedFormat::IQ4_NL) return q_table(code, kIq4Table);
+    if constexpr (L.high_bits == 1) return q_merge(code, q_shr<R>(plane), 0x10101010u);
+    if constexpr (L.high_bits == 2) {
+      if constexpr (R < 2) return q_merge(code, q_shl<4 - 2 * R>(plane), 0x30303030u);
+      return q_merge(code, q_shr<2 * R - 4>(plane), 0x30303030u);
+    }
+    return code;
+  }
+}
+
+template <PackedFormat F> SGL_INLINE V load_floats(const uint8_t* p) {
+  if constexpr (F == PackedFormat::F16) return v_load_f16(p);
+  if constexpr (F == PackedFormat::BF16) return v_load_bf16(p);
+  return v_load((const float*)p);
+}
+
+// ---- direct path: R rows x B blocks
+
+template <int R, int B> struct Sums {
+  V at[B][R][2];
+};
+
+template <PackedFormat F, int R, int B, int J>
+SGL_INLINE void use_codes(Sums<R, B>& sums, const Q (&codes)[B][2], const V (&a)[B][2], const V (&b)[B][2], const float* x,
+                          size_t x_stride) {
+  V w[B][2];
+#pragma GCC unroll 2
+  for (int i = 0; i < B; i++)
+#pragma GCC unroll 2
+    for (int t = 0; t < 2; t++) w[i][t] = v_fma(q_byte<J>(codes[i][t]), a[i][t], b[i][t]);
+#pragma GCC unroll 8
+  for (int m = 0; m < R; m++) {
+    const V xm = v_set(x[m * x_stride + J]);
+#pragma GCC unroll 2
+    for (int i = 0; i < B; i++)
+#pragma GCC unroll 2
+      for (int t = 0; t < 2; t++) sums.at[i][m][t] = v_fma(xm, w[i][t], sums.at[i][m][t]);
+  }
+}
+
+template <PackedFormat F, int R, int B, int H, int ROW>
+SGL_INLINE void direct_row(Sums<R, B>& sums, const uint8_t* const (&step)[B], int group, const Q (&plane)[B][2], const V (&a)[B][2],
+                           const V (&b)[B][2], const float* x, size_t x_stride) {
+  Q codes[B][2];
+#pragma GCC unroll 2
+  for (int i = 0; i < B; i++)
+#pragma GCC unroll 2
+    for (int t = 0; t < 2; t++) codes[i][t] = load_codes<F, H, ROW>(step[i], group, t, plane[i][t]);
+  use_codes<F, R, B, 0>(sums, codes, a, b, x + ROW * 4, x_stride);
+  use_codes<F, R, B, 1>(sums, codes, a, b, x + ROW * 4, x_stride);
+  use_codes<F, R, B, 2>(sums, codes, a, b, x + ROW * 4, x_stride);
+  use_codes<F, R, B, 3>(sums, codes, a, b, x + ROW * 4, x_stride);
+}
+
+template <PackedFormat F, int R, int B, int H>
+SGL_INLINE void direct_half(Sums<R, B>& sums, const uint8_t* const (&unit)[B], const uint8_t* const (&step)[B],
+                            const uint8_t* const (&ahead)[B], const float* x, size_t x_stride) {
+  constexpr PackedLayout L = packed_layout(F);
+  constexpr int kLines = (L.step_bytes() / 64 + 3) / 4;  // prefetched per group: a quarter of a step
+  V a[B][2], b[B][2];
+#pragma GCC unroll 1
+  for (int g = 0; g < 2; g++, x += 16) {
+    Q plane[B][2];
+#pragma GCC unroll 2
+    for (int i = 0; i < B; i++) {
+#pragma GCC unroll 2
+      for (int t = 0; t < 2; t++) {
+        if (L.groups() == 2 || g == 0) load_affine<F>(unit[i], step[i], H, g, t, a[i][t], b[i][t]);
+        if constexpr (L.high_bits != 0) plane[i][t] = load_plane<F>(step[i], H, g, t);
+      }
+#pragma GCC unroll 16
+      for (int l = 0; l < kLines; l++) prefetch(ahead[i] + ((H * 2 + g) * kLines + l) * 64);
+    }
+    direct_row<F, R, B, H, 0>(sums, step, g, plane, a, b, x, x_stride);
+    direct_row<F, R, B, H, 1>(sums, step, g, plane, a, b, x, x_stride);
+    direct_row<F, R, B, H, 2>(sums, step, g, plane, a, b, x, x_stride);
+    direct_row<F, R, B, H, 3>(sums, step, g, plane, a, b, x, x_stride);
+  }
+}
+
+template <PackedFormat F, int R, int B>
+SGL_INLINE void direct_quantised(Sums<R, B>& sums, const uint8_t* data, size_t block_bytes, int columns, const float* x,
+                                 size_t x_stride) {
+  constexpr PackedLayout L = packed_layout(F);
+  constexpr int kAhead = (kPrefetchBytes + L.step_bytes() - 1) / L.step_bytes();
+  const int steps = columns / 64;
+  const uint8_t *unit[B], *step[B], *ahead[B];
+  for (int s = 0; s < steps; s++, x += 64) {
+    // Past the end of a block its stream goes on in the block this thread takes next.
+    const size_t next = s + kAhead < steps ? L.step_offset(s + kAhead) : B * block_bytes + L.step_offset(s + kAhead - steps);
+#pragma GCC unroll 2
+    for (int i = 0; i < B; i++) {
+      unit[i] = data + i * block_bytes + L.unit_offset(s);
+      step[i] = data + i * block_bytes + L.step_offset(s);
+      ahead[i] = data + i * block_bytes + next;
+    }
+    direct_half<F, R, B, 0>(sums, unit, step, ahead, x, x_stride);
+    direct_half<F, R, B, 1>(sums, unit, step, ahead, x, x_stride);
+  }
+  if (columns % 64 != 0) {
+#pragma GCC unroll 2
+    for (int i = 0; i < B; i++) {
+      unit[i] = data + i * block_bytes + L.unit_offset(steps);
+      step[i] = ahead[i] = data + i * block_bytes + L.step_offset(steps);
+    }
+    direct_half<F, R, B, 0>(sums, unit, step, ahead, x, x_stride);
+  }
+}
+
+template <PackedFormat F, int R, int B>
+SGL_INLINE void direct_floats(Sums<R, B>& sums, const uint8_t* data, size_t block_bytes, int columns, const float* x,
+                              size_t x_stride) {
+  constexpr int kElement = packed_layout(F).code_bits / 8;
+#pragma GCC unroll 2
+  for (int k = 0; k < columns; k++) {
+#pragma GCC unroll 2
+    for (int i = 0; i < B; i++) {
+      const uint8_t* p = data + i * block_bytes + (size_t)k * 32 * kElement;
+      prefetch(p + kPrefetchBytes);
+      if constexpr (kElement == 4) prefetch(p + kPrefetchBytes + 64);
+      const V w0 = load_floats<F>(p), w1 = load_floats<F>(p + 16 * kElement);
+#pragma GCC unroll 8
+      for (int m = 0; m < R; m++) {
+        const V xm = v_set(x[m * x_stride + k]);
+        sums.at[i][m][0] = v_fma(xm, w0, sums.at[i][m][0]);
+        sums.at[i][m][1] = v_fma(xm, w1, sums.at[i][m][1]);
+      }
+    }
+  }
+}
+
+/// Up to 32 channels of one row, the bias added.
+SGL_INLINE void store_channels(float* y, V sum0, V sum1, const float* bias, int channels) {
+  if (bias != nullptr) {
+    sum0 = v_add(sum0, v_load_n(bias, lesser(channels, 16)));
+    sum1 = v_add(sum1, v_load_n(bias + 16, greater(lesser(channels - 16, 16), 0)));
+  }
+  if (channels == 32) {
+    v_store(y, sum0);
+    v_store(y + 16, sum1);
+  } else {
+    v_store_n(y, sum0, lesser(channels, 16));
+    if (channels > 16) v_store_n(y + 16, sum1, channels - 16);
+  }
+}
+
+/// Rows [row, row + R) against B neighbouring blocks.
+template <PackedFormat F, int R, int B>
+static __attribute__((noinline)) void direct(const MatmulArgs& args, const PackedBlock* blocks, int row) {
+  constexpr PackedLayout L = packed_layout(F);
+  const int columns = args.w->columns;
+  const float* x = args.x + row * args.x_stride;
+  Sums<R, B> sums;
+#pragma GCC unroll 2
+  for (int i = 0; i < B; i++)
+#pragma GCC unroll 8
+    for (int m = 0; m < R; m++) sums.at[i][m][0] = sums.at[i][m][1] = v_zero();
+  if constexpr (L.quantised)
+    direct_quantised<F, R, B>(sums, blocks->data, L.block_bytes(columns), columns, x, args.x_stride);
+  else
+    direct_floats<F, R, B>(sums, blocks->data, L.block_bytes(columns), columns, x, args.x_stride);
+#pragma GCC unroll 2
+  for (int i = 0; i < B; i++) {
+    const int channel = blocks[i].channel;
+    const float* bias = args.bias == nullptr ? nullptr : args.bias + channel;
+#pragma GCC unroll 8
+    for (int m = 0; m < R; m++)
+      store_channels(args.y + (row + m) * args.y_stride + channel, sums.at[i][m][0], sums.at[i][m][1], bias, blocks[i].channels);
+  }
+}
+
+template <PackedFormat F>
+static void direct_rows(const MatmulArgs& args, const PackedBlock* blocks, int count) {
+  int i = 0;
+  if (args.m == 1)
+    for (; i + 2 <= count; i += 2) direct<F, 1, 2>(args, blocks + i, 0);
+  for (; i < count; i++)
+    for (int row = 0; row < args.m;) {
+      const int left = args.m - row;
+      if (kDirectRows >= 8 && left >= 7 && left != 9) {
+        if constexpr (kDirectRows >= 8) {
+          if (left == 7) {
+            direct<F, 7, 1>(args, blocks + i, row);
+            row += 7;
+          } else {
+            direct<F, 8, 1>(args, blocks + i, row);
+            row += 8;
+          }
+        }
+        continue;
+      }
+      const int take = lesser(left, kDirectRows);
+      switch (take) {
+#define SGL_CASE(n) \
+  case n: \
+    if constexpr (n <= kDirectRows) direct<F, n, 1>(args, blocks + i, row); \
+    break;
+        SGL_CASE(1) SGL_CASE(2) SGL_CASE(3) SGL_CASE(4) SGL_CASE(5) SGL_CASE(6)
+#undef SGL_CASE
+      }
+      row += take;
+    }
+}
+
+// ---- panel path
+
+template <PackedFormat F, int H, int ROW>
+SGL_INLINE void panel_row(const uint8_t* step, int group, int tile, Q plane, V a, V b, float* out) {
+  const Q codes = load_codes<F, H, ROW>(step, group, tile, plane);
+  v_store(out + (ROW * 4 + 0) * 32, v_fma(q_byte<0>(codes), a, b));
+  v_store(out + (ROW * 4 + 1) * 32, v_fma(q_byte<1>(codes), a, b));
+  v_store(out + (ROW * 4 + 2) * 32, v_fma(q_byte<2>(codes), a, b));
+  v_store(out + (ROW * 4 + 3) * 32, v_fma(q_byte<3>(codes), a, b));
+}
+
+template <PackedFormat F, int H>
+SGL_INLINE void panel_half(const uint8_t* unit, const uint8_t* step, float* out) {
+  constexpr PackedLayout L = packed_layout(F);
+  for (int t = 0; t < 2; t++) {
+    V a, b;
+    for (int g = 0; g < 2; g++) {
+      if (L.groups() == 2 || g == 0) load_affine<F>(unit, step, H, g, t, a, b);
+      Q plane;
+      if constexpr (L.high_bits != 0)
+        plane = load_plane<F>(step, H, g, t);
+      else
+        plane = Q();
+      float* at = out + g * 16 * 32 + t * 16;
+      panel_row<F, H, 0>(step, g, t, plane, a, b, at);
+      panel_row<F, H, 1>(step, g, t, plane, a, b, at);
+      panel_row<F, H, 2>(step, g, t, plane, a, b, at);
+      panel_row<F, H, 3>(step, g, t, plane, a, b, at);
+    }
+  }
+}
+
+/// Weights [k0, k1) of a block as [k][32] f32. k0 is a multiple of 64.
+template <PackedFormat F>
+static __attribute__((noinline)) void fill_panel(const uint8_t* block, int k0, int k1, float* panel) {
+  constexpr PackedLayout L = packed_layout(F);
+  if constexpr (L.quantised) {
+    for (int k = k0; k < k1; k += 64, panel += 64 * 32) {
+      const uint8_t *unit = block + L.unit_offset(k / 64), *step = block + L.step_offset(k / 64);
+      panel_half<F, 0>(unit, step, panel);
+      if (k1 - k > 32) panel_half<F, 1>(unit, step, panel + 32 * 32);
+    }
+  } else {
+    constexpr int kElement = L.code_bits / 8;
+    const uint8_t* p = block + (size_t)k0 * 32 * kElement;
+    for (int i = 0; i < (k1 - k0) * 2; i++) v_store(panel + i * 16, load_floats<F>(p + (size_t)i * 16 * kElement));
+  }
+}
+
+/// y[i][0 .. 16 NV) (+)= sum over k of x[i][k] * panel[k][..], i < R: the register block of matmul and attention.
+template <int R, int NV>
+static __attribute__((noinline)) void tile(const float* x, size_t x_stride, const float* panel, size_t panel_stride, int n,
+                                           float* y, size_t y_stride, bool first) {
+  V sum[R][NV];
+#pragma GCC unroll 12
+  for (int i = 0; i < R; i++)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; v++) sum[i][v] = first ? v_zero() : v_load(y + i * y_stride + v * 16);
+#pragma GCC unroll 4
+  for (int k = 0; k < n; k++, panel += panel_stride) {
+    V w[NV];
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; v++) w[v] = v_load(panel + v * 16);
+#pragma GCC unroll 12
+    for (int i = 0; i < R; i++) {
+      const V xi = v_set(x[i * x_stride + k]);
+#pragma GCC unroll 2
+      for (int v = 0; v < NV; v++) sum[i][v] = v_fma(xi, w[v], sum[i][v]);
+    }
+  }
+#pragma GCC unroll 12
+  for (int i = 0; i < R; i++)
+#pragma GCC unroll 2
+    for (int v = 0; v < NV; v++) v_store(y + i * y_stride + v * 16, sum[i][v]);
+}
+
+/// Any number of rows x 16 * vecs columns by register blocks.
+SGL_INLINE void tiles(const float* x, size_t x_stride, int rows, const float* panel, size_t panel_stride, int n, float* y,
+                      size_t y_stride, int vecs, bool first) {
+  for (int i = 0; i < rows;) {
+    const int take = lesser(rows - i, kTileRows);
+    const float* xi = x + i * x_stride;
+    for (int v = 0; v < vecs;) {
+      const int wide = lesser(vecs - v, kTileVecs);
+      const float* p = panel + v * 16;
+      float* yi = y + i * y_stride + v * 16;
+      switch (take * 2 + wide - 1) {
+#define SGL_CASE(r) \
+  case r * 2: \
+    if constexpr (r <= kTileRows) tile<r, 1>(xi, x_stride, p, panel_stride, n, yi, y_stride, first); \
+    break; \
+  case r * 2 + 1: \
+    if constexpr (r <= kTileRows && kTileVecs == 2) tile<r, 2>(xi, x_stride, p, panel_stride, n, yi, y_stride, first); \
+    break;
+        SGL_CASE(1) SGL_CASE(2) SGL_CASE(3) SGL_CASE(4) SGL_CASE(5) SGL_CASE(6)
+        SGL_CASE(7) SGL_CASE(8) SGL_CASE(9) SGL_CASE(10) SGL_CASE(11) SGL_CASE(12)
+#undef SGL_CASE
+      }
+      v += wide;
+    }
+    i += take;
+  }
+}
+
+template <PackedFormat F>
+static void panel_rows(const MatmulArgs& args, const PackedBlock* blocks, int count) {
+  const int columns = args.w->columns;
+  float* panel = (float*)args.scratch;
+  float* spare = panel + kPanelK * 32;  // [rows][32] for a block of fewer than 32 channels
+  for (int m0 = 0; m0 < args.m; m0 += kPanelRows) {
+    const int rows = lesser(args.m - m0, kPanelRows);
+    for (int k0 = 0; k0 < columns; k0 += kPanelK) {
+      const int k1 = lesser(k0 + kPanelK, columns);
+      const float* x = args.x + m0 * args.x_stride + k0;
+      for (int i = 0; i < count; i++) {
+        const PackedBlock& block = blocks[i];
+        // A narrow block goes through `spare`; it is the last of its source, so nothing else uses that between panels.
+        const bool whole = block.channels == 32;
+        float* y = whole ? args.y + m0 * args.y_stride + block.channel : spare;
+        const size_t y_stride = whole ? args.y_stride : 32;
+        fill_panel<F>(block.data, k0, k1, panel);
+        tiles(x, args.x_stride, rows, panel, 32, k1 - k0, y, y_stride, 2, k0 == 0);
+        if (k1 < columns || (whole && args.bias == nullptr)) continue;
+        const float* bias = args.bias == nullptr ? nullptr : args.bias + block.channel;
+        for (int r = 0; r < rows; r++)
+          store_channels(args.y + (m0 + r) * args.y_stride + block.channel, v_load(y + r * y_stride),
+                         v_load(y + r * y_stride + 16), bias, block.channels);
+      }
+    }
+  }
+}
+
+// ---- entry
+
+template <PackedFormat F>
+static void matmul_run(const MatmulArgs& args, const PackedBlock* blocks, int count) {
+  if constexpr (kDirectRows > 0)
+    if (args.m <= kDirectRows) return direct_rows<F>(args, blocks, count);
+  panel_rows<F>(args, blocks, count);
+}
+
+static void matmul(const PackedMatrix& w, int block0, int block1, const float* x, size_t x_stride, int m, const float* bias,
+                   float* y, size_t y_stride, uint8_t* scratch) {
+  const MatmulArgs args = {&w, x, x_stride, m, bias, y, y_stride, scratch};
+  const PackedBlock* blocks = w.blocks.data();
+  for (int b = block0; b < block1;) {
+    // A run: whole blocks of one format, the last of which may be narrow. They are neighbours in memory.
+    int end = b + 1;
+    while (end < block1 && blocks[end].format == blocks[b].format && blocks[end - 1].channels == 32) end++;
+    switch ((PackedFormat)blocks[b].format) {
+#define SGL_CASE(F) \
+  case PackedFormat::F: matmul_run<PackedFormat::F>(args, blocks + b, end - b); break;
+      SGL_CASE(F32) SGL_CASE(F16) SGL_CASE(BF16) SGL_CASE(Q4_0) SGL_CASE(Q4_1) SGL_CASE(Q5_0) SGL_CASE(Q5_1) SGL_CASE(Q8_0)
+      SGL_CASE(Q2_K) SGL_CASE(Q3_K) SGL_CASE(Q4_K) SGL_CASE(Q5_K) SGL_CASE(Q6_K) SGL_CASE(IQ4_NL)
+#undef SGL_CASE
+    }
+    b = end;
+  }
+}
+
+static int matmul_chunk(const PackedMatrix& w, int m) {
+  const int blocks = (int)w.blocks.size();
+  (void)m;
+  const int chunk = blocks / 64 * 2;  // an even number: single rows take blocks in pairs
+  return chunk < 2 ? 2 : chunk > 32 ? 32 : chunk;
+}

@@ -1,0 +1,328 @@
+// Execution: each instruction splits its work over the pool, or stays on the runner when a fork-join would cost more
+// than the work. How work is split never changes a bit of the result (kernel_table.h).
+#include "plan.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <cstring>
+
+#include "runtime.h"
+
+namespace sgl {
+namespace {
+
+// Work below this (about one float touched or one multiply-add of a small kernel each) is done by the runner alone:
+// waking another thread costs as much.
+constexpr size_t kWorthSharing = 16384;
+
+int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+// f(row) for every row; `cost`: floats touched per row.
+template <class F>
+void Plan::each_row(int rows, size_t cost, const F& f) {
+  if (rows < 2 || static_cast<size_t>(rows) * cost < kWorthSharing) {
+    for (int r = 0; r < rows; r++) f(r);
+    return;
+  }
+  const int chunk = std::max(1, rows / 16);
+  runtime_->pool().parallel_for(rows, chunk, [&](int begin, int end, int) {
+    for (int r = begin; r < end; r++) f(r);
+  });
+}
+
+std::vector<Plan::Action> Plan::actions(const Step& step) const {
+  using Kind = Action::Kind;
+  std::vector<Action> list{{Kind::begin, 0, 0}};
+  const int count = static_cast<int>(ops_.size());
+  if (step.tokens > 0)
+    for (int i = 0; i < head_start_; i++) list.push_back({Kind::op, i, 0});
+  for (int block = 0; block * static_cast<int64_t>(max_rows_) < step.rows; block++) {
+    for (int i = head_start_; i < count; i++) list.push_back({Kind::op, i, block});
+    list.push_back({Kind::sample, 0, block});
+  }
+  list.push_back({Kind::end, 0, 0});
+  return list;
+}
+
+void Plan::run(Step& step, const Action& action, bool inspecting) {
+  const int row0 = action.block * max_rows_, rows = std::min(max_rows_, step.rows - row0);
+  switch (action.kind) {
+    case Action::Kind::begin:
+      step.out.start_ns = now_ns();
+      begin(step);
+      return;
+    case Action::Kind::end:
+      step.out.end_ns = now_ns();
+      return;
+    default: break;
+  }
+  if (runtime_->pool().cancelled() && step.error.empty()) step.error = "the runtime was closed while the step ran";
+  // A row that could not be sampled leaves the other rows whole; anything else ends the step.
+  if (!step.error.empty() && step.failed_rows.empty()) return;
+  if (action.kind == Action::Kind::sample) {
+    last_block_rows_ = rows;
+    sample(step, row0, rows);
+    return;
+  }
+  const Op& op = ops_[static_cast<size_t>(action.op)];
+  const int m = action.op < head_start_ ? step.tokens : rows;
+  execute(op, step, m, row0);
+  if (inspecting) inspect(op, step, m);
+}
+
+// Resolves token-pool references and page slots, lists the attention tiles, computes the rotations of the step.
+void Plan::begin(Step& step) {
+  const StepInputs& in = step.in;
+  last_tokens_ = step.tokens;
+  last_block_rows_ = 0;
+  const auto tokens = static_cast<size_t>(step.tokens);
+  step.ids.resize(tokens);
+  for (size_t t = 0; t < tokens; t++) {
+    int32_t id = in.tokens[t];
+    if (id < 0) {
+      const int32_t slot = -(id + 1);
+      id = token_pool_[static_cast<size_t>(slot)];
+      if (id < 0) {
+        step.error = "inputs.tokens[" + std::to_string(t) + "] reads token-pool slot " + std::to_string(slot) + ", which no earlier step has written";
+        return;
+      }
+    }
+    step.ids[t] = id;
+  }
+  const int page_size = kv_->layout.page_size;
+  step.page.resize(tokens);
+  step.slot.resize(tokens);
+  for (int s = 0; s < step.sequences; s++) {
+    const int begin = in.seq_start[s], end = in.seq_start[s + 1];
+    for (int t = begin; t < end; t++) {
+      const int position = in.positions[t];
+      step.page[t] = in.page_table[in.page_start[s] + position / page_size];
+      step.slot[t] = position % page_size;
+    }
+    for (int t = begin; t < end; t += kTileTokens) {
+      const int count = std::min(kTileTokens, end - t);
+      step.tiles.push_back({s, t, count});
+      step.attention_cost += static_cast<int64_t>(count) * (in.positions[t] + count);
+    }
+  }
+  const auto cost = [&](const AttentionTile& tile) { return static_cast<int64_t>(tile.count) * (in.positions[tile.token] + tile.count); };
+  std::stable_sort(step.tiles.begin(), step.tiles.end(), [&](const AttentionTile& a, const AttentionTile& b) { return cost(a) > cost(b); });
+  fill_ropes(step);
+}
+
+void Plan::fill_ropes(const Step& step) {
+  for (RopeTable& rope : ropes_) {
+    const int half = rope.half();
+    const float* frequencies = rope.frequencies->vector();
+    // Sine and cosine in double cost about as much as fifty floats of other work.
+    each_row(step.tokens, static_cast<size_t>(half) * 50, [&](int t) {
+      float* cos_sin = rope.cos_sin.data() + static_cast<size_t>(t) * 2 * static_cast<size_t>(half);
+      for (int i = 0; i < half; i++) {
+        const double angle = static_cast<double>(step.in.positions[t]) * static_cast<double>(frequencies[i]);
+        cos_sin[i] = static_cast<float>(std::cos(angle)) * rope.mscale;
+        cos_sin[half + i] = static_cast<float>(std::sin(angle)) * rope.mscale;
+      }
+    });
+  }
+}
+
+void Plan::execute(const Op& op, Step& step, int rows, int row0) {
+  const KernelTable& k = runtime_->kernels();
+  const auto width = static_cast<size_t>(op.a.columns);
+  switch (op.code) {
+    case Opcode::embed: return embed(op, step, rows);
+    case Opcode::rms_norm: {
+      const int group = op.b.columns / op.i0;
+      const float* weight = op.w0->vector();
+      return each_row(rows, width, [&](int r) {
+        float* out = op.a.row(r);
+        const float* in = op.b.row(r);
+        for (int g = 0; g < op.i0; g++) k.rms_norm(out + g * group, in + g * group, weight, group, op.f);
+      });
+    }
+    case Opcode::add:
+      return each_row(rows, width, [&](int r) { k.add(op.a.row(r), op.b.row(r), op.c.row(r), op.a.columns); });
+    case Opcode::add_rms_norm:
+      return each_row(rows, width * 2, [&](int r) {
+        k.add_rms_norm(op.a.row(r), op.b.row(r), op.c.row(r), op.d.row(r), op.w0->vector(), op.a.columns, op.f);
+      });
+    case Opcode::linear: return linear(op, rows);
+    case Opcode::rope: {
+      const RopeTable& rope = ropes_[static_cast<size_t>(op.rope)];
+      const int half = rope.half();
+      return each_row(rows, width, [&](int r) {
+        k.rope(op.a.row(r), rope.cos_sin.data() + static_cast<size_t>(r) * 2 * static_cast<size_t>(half), op.i0, op.i1, half);
+      });
+    }
+    case Opcode::kv_write: return kv_write(op, step, rows);
+    case Opcode::attention: return attention(op, step);
+    case Opcode::gated_act:
+      return each_row(rows, width * 4, [&](int r) { k.gated_act(op.a.row(r), op.b.row(r), op.b.row(r) + width, op.a.columns, op.i0); });
+    case Opcode::take_rows:
+      return each_row(rows, width, [&](int r) {
+        std::memcpy(op.a.row(r), op.b.row(step.in.row_token[static_cast<size_t>(row0 + r)]), width * sizeof(float));
+      });
+    case Opcode::count: return;
+  }
+}
+
+void Plan::embed(const Op& op, const Step& step, int rows) {
+  each_row(rows, static_cast<size_t>(op.a.columns) * 4, [&](int r) {
+    float* out = op.a.row(r);
+    op.w0->gather(step.ids[static_cast<size_t>(r)], out);
+    if (op.f != 1)
+      for (int i = 0; i < op.a.columns; i++) out[i] *= op.f;
+  });
+}
+
+void Plan::linear(const Op& op, int rows) {
+  if (rows == 0) return;
+  const KernelTable& k = runtime_->kernels();
+  const PackedMatrix& w = *op.w0->packed;
+  const float* bias = op.w1 ? op.w1->vector() : nullptr;
+  const int blocks = static_cast<int>(w.blocks.size());
+  const auto part = [&](int begin, int end, int thread) {
+    k.matmul(w, begin, end, op.b.data, op.b.stride, rows, bias, op.a.data, op.a.stride, runtime_->scratch(thread));
+  };
+  if (static_cast<size_t>(w.rows) * static_cast<size_t>(w.columns) * static_cast<size_t>(rows) < kWorthSharing) return part(0, blocks, 0);
+  runtime_->pool().parallel_for(blocks, k.matmul_chunk(w, rows), part);
+}
+
+void Plan::kv_write(const Op& op, const Step& step, int rows) {
+  const KernelTable& k = runtime_->kernels();
+  const KvLayout& layout = kv_->layout;
+  each_row(rows, static_cast<size_t>(op.a.columns) * 4, [&](int r) {
+    const auto t = static_cast<size_t>(r);
+    for (int h = 0; h < layout.kv_heads; h++)
+      k.kv_write(kv_->memory.data(), layout, op.i0, step.page[t], step.slot[t], h, op.a.row(r) + h * layout.head_dim, op.b.row(r) + h * layout.head_dim);
+  });
+}
+
+void Plan::attention(const Op& op, const Step& step) {
+  const KernelTable& k = runtime_->kernels();
+  const KvLayout& layout = kv_->layout;
+  const StepInputs& in = step.in;
+  const int kv_heads = layout.kv_heads;
+  const auto part = [&](int begin, int end, int thread) {
+    for (int item = begin; item < end; item++) {
+      const AttentionTile& tile = step.tiles[static_cast<size_t>(item / kv_heads)];
+      AttentionArgs a;
+      a.q = op.b.row(tile.token);
+      a.q_stride = op.b.stride;
+      a.out = op.a.row(tile.token);
+      a.out_stride = op.a.stride;
+      a.kv = kv_->memory.data();
+      a.layout = &layout;
+      a.layer = op.i0;
+      a.kv_head = item % kv_heads;
+      a.heads_per_kv = op.i1 / kv_heads;
+      a.pages = in.page_table.data() + in.page_start[tile.sequence];
+      a.first_position = in.positions[tile.token];
+      a.tokens = tile.count;
+      a.kv_length = in.kv_length[tile.sequence];
+      a.scale = op.f;
+      a.window = op.i2;
+      a.causal = op.causal;
+      k.attention(a, runtime_->scratch(thread));
+    }
+  };
+  const int items = static_cast<int>(step.tiles.size()) * kv_heads;
+  // Two multiply-adds per position and element of q.
+  if (static_cast<size_t>(step.attention_cost) * static_cast<size_t>(op.a.columns) * 2 < kWorthSharing * 4) return part(0, items, 0);
+  runtime_->pool().parallel_for(items, 1, part);
+}
+
+void Plan::sample(Step& step, int row0, int rows) {
+  const StepInputs& in = step.in;
+  StepOutputs& out = step.out;
+  if (in.return_hidden) {
+    const View& hidden = buffer(hidden_);
+    for (int r = 0; r < rows; r++)
+      std::memcpy(out.hidden.data() + static_cast<size_t>(row0 + r) * hidden.columns, hidden.row(r), sizeof(float) * hidden.columns);
+  }
+  if (logits_ < 0) return;
+  const View& logits = buffer(logits_);
+  if (in.return_logits)
+    for (int r = 0; r < rows; r++)
+      std::memcpy(out.logits.data() + static_cast<size_t>(row0 + r) * vocab_, logits.row(r), sizeof(float) * vocab_);
+
+  std::vector<SampleFault> faults(static_cast<size_t>(rows), SampleFault::none);
+  const size_t mask_words = (static_cast<size_t>(vocab_) + 31) / 32;
+  const auto one = [&](int r, int thread) {
+    const auto i = static_cast<size_t>(row0 + r);
+    SampleRow row;
+    row.logits = logits.row(r);
+    row.vocab = vocab_;
+    row.target = in.row_target[i];
+    row.temperature = in.temperature[i];
+    row.top_p = in.top_p[i];
+    row.min_p = in.min_p[i];
+    row.top_k = in.top_k[i];
+    row.seed = static_cast<uint64_t>(in.seed[2 * i + 1]) << 32 | in.seed[2 * i];
+    row.draw = static_cast<uint32_t>(in.draw[i]);
+    row.frequency = in.penalties[3 * i];
+    row.presence = in.penalties[3 * i + 1];
+    row.repetition = in.penalties[3 * i + 2];
+    row.seen_ids = in.seen_ids.data() + in.seen_start[i];
+    row.seen_counts = in.seen_counts.data() + in.seen_start[i];
+    row.seen = in.seen_start[i + 1] - in.seen_start[i];
+    row.bias_ids = in.bias_ids.data() + in.bias_start[i];
+    row.bias_values = in.bias_values.data() + in.bias_start[i];
+    row.biases = in.bias_start[i + 1] - in.bias_start[i];
+    row.mask = in.mask_index[i] < 0 ? nullptr : in.masks.data() + static_cast<size_t>(in.mask_index[i]) * mask_words;
+    row.report = in.top_logprobs[i] >= 0;
+    row.top = std::max(0, in.top_logprobs[i]);
+    row.wanted_ids = in.wanted_ids.data() + in.wanted_start[i];
+    row.wanted = in.wanted_start[i + 1] - in.wanted_start[i];
+    row.logprob = &out.logprobs[i];
+    row.top_ids = out.top_ids.data() + out.top_start[i];
+    row.top_logprobs = out.top_logprobs.data() + out.top_start[i];
+    row.wanted_logprobs = out.wanted_logprobs.data() + in.wanted_start[i];
+    out.ids[i] = sample_row(runtime_->kernels(), row, sampler_scratch_[static_cast<size_t>(thread)], &faults[static_cast<size_t>(r)]);
+  };
+  if (static_cast<size_t>(rows) * static_cast<size_t>(vocab_) < kWorthSharing)
+    for (int r = 0; r < rows; r++) one(r, 0);
+  else
+    runtime_->pool().parallel_for(rows, 1, [&](int begin, int end, int thread) {
+      for (int r = begin; r < end; r++) one(r, thread);
+    });
+  if (runtime_->pool().cancelled()) return;
+
+  for (int r = 0; r < rows; r++) {
+    const auto i = static_cast<size_t>(row0 + r);
+    if (faults[static_cast<size_t>(r)] != SampleFault::none) {
+      if (step.error.empty())
+        step.error = "row " + std::to_string(i) + ": " +
+                     (faults[static_cast<size_t>(r)] == SampleFault::not_a_number ? "the model produced NaN or infinite logits"
+                                                                                   : "no token is allowed: mask and bias forbid every id");
+      step.failed_rows.push_back(static_cast<int32_t>(i));
+    }
+    // In order, so that a slot named twice holds the id of the later row. A failed row leaves a valid id behind: a step
+    // queued after this one may read the slot, and its result for that sequence is thrown away with the request.
+    if (in.row_slot[i] >= 0) token_pool_[static_cast<size_t>(in.row_slot[i])] = std::max(0, out.ids[i]);
+  }
+}
+
+// Looks for NaN in what the instruction has just written.
+void Plan::inspect(const Op& op, Step& step, int rows) const {
+  if (op.code == Opcode::kv_write) return;
+  const View* written[] = {&op.a, op.code == Opcode::add_rms_norm ? &op.b : nullptr};
+  for (const View* view : written) {
+    for (int r = 0; view && r < rows; r++) {
+      const float* row = view->row(r);
+      for (int c = 0; c < view->columns; c++) {
+        if (row[c] == row[c]) continue;
+        step.error = "instruction " + std::to_string(op.index) + " (" + opcode_name(op.code) + ") produced NaN at row " + std::to_string(r) + ", column " +
+                     std::to_string(c);
+        return;
+      }
+    }
+  }
+}
+
+}  // namespace sgl

@@ -1,0 +1,141 @@
+// A plan: instructions over one arena, checked once when it is made and executed once per step.
+//
+//   plan_build.cc  words -> Ops, every index and shape checked
+//   plan_check.cc  a step's inputs, every value checked before anything runs
+//   plan.cc        execution over the thread pool
+//
+// Steps run one at a time on the runner thread of the runtime. Extents: buffers of the body have one row per token of
+// the step, buffers of the head one per wanted row of a block of at most max_rows.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernel_table.h"
+#include "memory.h"
+#include "sampler.h"
+#include "step.h"
+#include "weight.h"
+
+namespace sgl {
+
+class Runtime;
+
+// graph/instructions.ts holds the same numbers.
+constexpr int kInstructionWords = 16;
+constexpr int kBufferWords = 5;
+enum class Opcode : int32_t { embed, rms_norm, add, add_rms_norm, linear, rope, kv_write, attention, gated_act, take_rows, count };
+constexpr int kActivations = 3;
+const char* opcode_name(Opcode opcode);
+
+// Token-pool slots: sampled ids that later steps may name before JavaScript has seen them.
+constexpr int kTokenSlots = 65536;
+// Tokens of one sequence that go through attention together: enough to reuse a page, few enough to share out work.
+constexpr int kTileTokens = 16;
+
+struct KvPool {
+  KvLayout layout;
+  Memory memory;
+};
+
+// A buffer of the arena: columns [0, columns) of row r at data + r * stride.
+struct View {
+  float* data = nullptr;
+  size_t stride = 0;
+  int columns = 0;
+  bool of_rows = false;  // extent: rows of the head, else tokens
+  float* row(int r) const { return data + static_cast<size_t>(r) * stride; }
+};
+
+// One instruction, resolved: what its words name, in the order of graph/instructions.ts.
+struct Op {
+  Opcode code;
+  int index;  // in the plan, for messages
+  View a, b, c, d;
+  const Weight* w0 = nullptr;
+  const Weight* w1 = nullptr;
+  int i0 = 0, i1 = 0, i2 = 0, i3 = 0, i4 = 0;
+  float f = 0;
+  bool causal = true;
+  int rope = -1;  // index into Plan::ropes
+};
+
+// cos and sin of every token of a step, [tokens][2 * half], once per distinct (frequencies, mscale).
+struct RopeTable {
+  const Weight* frequencies;
+  float mscale;
+  std::vector<float> cos_sin;
+  int half() const { return frequencies->columns; }
+};
+
+struct PlanDescription {
+  std::vector<int32_t> instructions;
+  int head_start = 0;
+  std::vector<int32_t> buffers;
+  std::vector<std::shared_ptr<Weight>> weights;
+  double arena_bytes = 0;
+  int max_tokens = 0, max_rows = 0;
+  int logits = -1, hidden = -1;
+  int vocab = 0;
+  std::shared_ptr<KvPool> kv;
+};
+
+class Plan {
+ public:
+  // Null and *error (it names the instruction and its opcode) when the description does not hold together.
+  static std::shared_ptr<Plan> create(std::shared_ptr<Runtime> runtime, PlanDescription description, std::string* error);
+
+  // Empty when the inputs may be run, else what is wrong with which field. Reads only what create() made.
+  std::string check(const StepInputs& inputs) const;
+  // Sizes the outputs of checked inputs.
+  void prepare_outputs(Step& step) const;
+
+  // A step is a list of actions that run in order on the runner; run by op, each is a queue entry of its own.
+  struct Action {
+    enum class Kind { begin, op, sample, end } kind;
+    int op, block;
+  };
+  std::vector<Action> actions(const Step& step) const;
+  // Runner. `inspect` looks at every output of the op for NaN, and errors name the instruction.
+  void run(Step& step, const Action& action, bool inspect);
+
+  int buffer_count() const { return static_cast<int>(views_.size()); }
+  const View& buffer(int index) const { return views_[static_cast<size_t>(index)]; }
+  // Rows a buffer held in the last step (of the head: in its last block).
+  int last_rows(const View& view) const { return view.of_rows ? last_block_rows_ : last_tokens_; }
+  const std::shared_ptr<Runtime>& runtime() const { return runtime_; }
+  int vocab() const { return vocab_; }
+  int hidden_columns() const { return hidden_ < 0 ? 0 : views_[static_cast<size_t>(hidden_)].columns; }
+
+ private:
+  friend class PlanBuilder;
+  Plan() = default;
+
+  void begin(Step& step);
+  void execute(const Op& op, Step& step, int rows, int row0);
+  void embed(const Op& op, const Step& step, int rows);
+  void linear(const Op& op, int rows);
+  void kv_write(const Op& op, const Step& step, int rows);
+  void attention(const Op& op, const Step& step);
+  void sample(Step& step, int row0, int rows);
+  void fill_ropes(const Step& step);
+  void inspect(const Op& op, Step& step, int rows) const;
+  template <class F>
+  void each_row(int rows, size_t cost, const F& f);
+
+  std::shared_ptr<Runtime> runtime_;
+  std::vector<std::shared_ptr<Weight>> weights_;
+  std::shared_ptr<KvPool> kv_;
+  Memory arena_;
+  std::vector<View> views_;
+  std::vector<Op> ops_;
+  std::vector<RopeTable> ropes_;
+  std::vector<SamplerScratch> sampler_scratch_;  // per pool thread
+  std::vector<int32_t> token_pool_;
+  int head_start_ = 0, max_tokens_ = 0, max_rows_ = 0, logits_ = -1, hidden_ = -1, vocab_ = 0;
+  int table_rows_ = INT32_MAX;  // ids must be below: the smallest table an Embed gathers from
+  int last_tokens_ = 0, last_block_rows_ = 0;
+};
+
+}  // namespace sgl

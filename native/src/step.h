@@ -1,0 +1,60 @@
+// One step's inputs and outputs as plain vectors, mirrors of StepInputs and StepOutputs in src/native/addon.ts.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <limits>
+#include <string>
+#include <vector>
+
+namespace sgl {
+
+struct StepInputs {
+  // T tokens, B sequences
+  std::vector<int32_t> tokens, positions, seq_start, kv_length, page_start, page_table;
+  // S rows
+  std::vector<int32_t> row_token, row_target, row_slot;
+  std::vector<float> temperature, top_p, min_p, penalties;
+  std::vector<int32_t> top_k, draw;
+  std::vector<uint32_t> seed;
+  std::vector<int32_t> seen_start, seen_ids, seen_counts;
+  std::vector<int32_t> bias_start, bias_ids;
+  std::vector<float> bias_values;
+  std::vector<int32_t> mask_index;
+  std::vector<uint32_t> masks;
+  std::vector<int32_t> top_logprobs, wanted_start, wanted_ids;
+  bool return_logits = false, return_hidden = false;
+};
+
+struct StepOutputs {
+  std::vector<int32_t> ids;
+  std::vector<float> logprobs;
+  std::vector<size_t> top_start;  // [S + 1] ranges in top_ids
+  std::vector<int32_t> top_ids;
+  std::vector<float> top_logprobs;
+  std::vector<float> wanted_logprobs;
+  std::vector<float> logits, hidden;
+  int64_t start_ns = 0, end_ns = 0;
+};
+
+// Consecutive tokens of one sequence that attend together.
+struct AttentionTile {
+  int sequence, token, count;  // token: index in the step
+};
+
+// A submitted step and what the runner derives from it.
+struct Step {
+  StepInputs in;
+  StepOutputs out;
+  int tokens = 0, sequences = 0, rows = 0;
+
+  // Runner: ids with token-pool references resolved; page and slot of every token; attention work, longest first.
+  std::vector<int32_t> ids, page, slot;
+  std::vector<AttentionTile> tiles;
+  int64_t attention_cost = 0;
+
+  // The first failure; empty = none. A failed step runs no further, unless only rows of its sampling failed.
+  std::string error;
+  std::vector<int32_t> failed_rows;
+};
+
+}  // namespace sgl

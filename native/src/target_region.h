@@ -1,0 +1,20 @@
+// Opens a region whose functions are compiled for one instruction set, so that no per-file compiler flags are needed.
+// A region runs to the end of its file: templates that a pragma covers may be instantiated only there. Include every
+// header before opening one, and use no standard-library templates inside: their instantiations would be merged with
+// those of code that must run on any CPU.
+#pragma once
+
+#if defined(__clang__)
+#define SGL_AVX2_REGION \
+  _Pragma("clang attribute push(__attribute__((target(\"avx2,fma,f16c\"))), apply_to = function)")
+#define SGL_AVX512_REGION \
+  _Pragma("clang attribute push(__attribute__((target(\"avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq\"))), apply_to = function)")
+#define SGL_END_REGION _Pragma("clang attribute pop")
+#else
+#define SGL_AVX2_REGION _Pragma("GCC target(\"avx2,fma,f16c\")")
+#define SGL_AVX512_REGION _Pragma("GCC target(\"avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq\")")
+#define SGL_END_REGION
+#endif
+
+#define SGL_INLINE static inline __attribute__((always_inline))
+#define SGL_MEMBER inline __attribute__((always_inline))

@@ -1,0 +1,41 @@
+// The AVX2 tier: x86-64 with AVX2, FMA and F16C.
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "../kernel_table.h"
+#include "../pack.h"
+#include "../packed_format.h"
+#include "../quant.h"
+#include "../target_region.h"
+#include "tiers.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+SGL_AVX2_REGION
+
+namespace sgl {
+namespace {
+
+#define SGL_TIER_NAME "avx2"
+#include "vec_avx2.inl"
+// math.inl first: the others build on it.
+#include "../ops/math.inl"
+#include "../ops/matmul.inl"
+#include "../ops/attention.inl"
+#include "../ops/rows.inl"
+#include "../ops/table.inl"
+
+}  // namespace
+
+const KernelTable* avx2_table() { return &kTable; }
+
+}  // namespace sgl
+
+SGL_END_REGION
+#else
+namespace sgl {
+const KernelTable* avx2_table() { return nullptr; }
+}  // namespace sgl
+#endif

@@ -1,0 +1,41 @@
+// The AVX-512 tier: x86-64 with AVX-512 F, BW, VL and DQ.
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "../kernel_table.h"
+#include "../pack.h"
+#include "../packed_format.h"
+#include "../quant.h"
+#include "../target_region.h"
+#include "tiers.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+SGL_AVX512_REGION
+
+namespace sgl {
+namespace {
+
+#define SGL_TIER_NAME "avx512"
+#include "vec_avx512.inl"
+// math.inl first: the others build on it.
+#include "../ops/math.inl"
+#include "../ops/matmul.inl"
+#include "../ops/attention.inl"
+#include "../ops/rows.inl"
+#include "../ops/table.inl"
+
+}  // namespace
+
+const KernelTable* avx512_table() { return &kTable; }
+
+}  // namespace sgl
+
+SGL_END_REGION
+#else
+namespace sgl {
+const KernelTable* avx512_table() { return nullptr; }
+}  // namespace sgl
+#endif

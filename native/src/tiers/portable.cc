@@ -1,0 +1,33 @@
+// The portable tier: plain C++ for any 64-bit little-endian machine. Always built, correct everywhere, fast nowhere.
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "../kernel_table.h"
+#include "../pack.h"
+#include "../packed_format.h"
+#include "../quant.h"
+#include "../target_region.h"
+#include "tiers.h"
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"  // 64-byte vectors are passed to inlined functions only
+#endif
+
+namespace sgl {
+namespace {
+
+#define SGL_TIER_NAME "portable"
+#include "vec_portable.inl"
+// math.inl first: the others build on it.
+#include "../ops/math.inl"
+#include "../ops/matmul.inl"
+#include "../ops/attention.inl"
+#include "../ops/rows.inl"
+#include "../ops/table.inl"
+
+}  // namespace
+
+const KernelTable* portable_table() { return &kTable; }
+
+}  // namespace sgl

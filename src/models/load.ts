@@ -1,0 +1,217 @@
+/**
+ * A checkpoint to something that runs.
+ *
+ *   checkpoint --openModel--> config, graph, bindings --packWeights--> LoadedWeights --createPlan--> KV pool + plan
+ *
+ * Weights are packed once; the number of KV pages is known only after that, so plans are made separately.
+ */
+import { SglangError } from "../core/errors.js";
+import type { Checkpoint } from "../core/model-files.js";
+import type { Graph, Weight } from "../graph/graph.js";
+import { type KvShape, kvShape, type LoweredPlan, lower } from "../graph/lower.js";
+import type { NativeKvPool, NativePlan, NativeWeight } from "../native/addon.js";
+import type { ModelConfig } from "./config.js";
+import { type OpenedModel, openModel } from "./open.js";
+import { type NativeHandles, type OnProgress, packWeights } from "./pack.js";
+
+export { referenceModel } from "./open.js";
+export type { NativeHandles } from "./pack.js";
+
+const KV_BYTES = { f16: 2, f32: 4 } as const;
+export type KvDtype = keyof typeof KV_BYTES;
+
+export interface LoadOptions {
+  /** Positions a sequence may have; at most the model's own. @default the model's */
+  contextLength?: number;
+  /** Called after each weight with bytes of the files. */
+  onProgress?: OnProgress;
+}
+
+export interface PlanOptions {
+  /** Most tokens in one step. */
+  maxTokens: number;
+  /** Most rows in one block of the head. */
+  maxRows: number;
+  kvPages: number;
+  /** Positions per page. */
+  pageSize: number;
+  kvDtype: KvDtype;
+  /** Ids >= this are never sampled: the tokenizer's size. @default config.vocabSize */
+  vocabSize?: number;
+  /** Every tensor keeps its own bytes until the next step. For tests and debugging. @default false */
+  keepAll?: boolean;
+}
+
+/** A plan with the KV pool it writes to. */
+export interface ModelPlan {
+  readonly plan: NativePlan;
+  readonly kv: NativeKvPool;
+  readonly kvBytes: number;
+  /** Instructions, buffers and layout; print with `printPlan`. */
+  readonly lowered: LoweredPlan;
+  /** Frees plan and pool. Idempotent. */
+  close(): void;
+}
+
+/** A model whose weights are in native memory. */
+export class LoadedWeights {
+  readonly config: ModelConfig;
+  readonly graph: Graph;
+  /** Positions a sequence may have. */
+  readonly contextLength: number;
+  /** Native memory of all weights; rows gathered in place from the file count with their bytes there. */
+  readonly weightBytes: number;
+  /** Learnt numbers; tied weights count once. */
+  readonly parameters: number;
+  /** Tensors of each type. */
+  readonly dtypes: Readonly<Record<string, number>>;
+  /** Layers and shape of the pages. */
+  readonly kvShape: KvShape;
+  readonly #native: NativeHandles;
+  readonly #weights: ReadonlyMap<Weight, NativeWeight>;
+  readonly #plans = new Set<ModelPlan>();
+  #closed = false;
+
+  constructor(
+    opened: OpenedModel,
+    native: NativeHandles,
+    weights: ReadonlyMap<Weight, NativeWeight>,
+    contextLength: number,
+  ) {
+    this.config = opened.config;
+    this.graph = opened.graph;
+    this.contextLength = contextLength;
+    this.parameters = opened.parameters;
+    this.dtypes = opened.dtypes;
+    this.kvShape = kvShape(opened.graph);
+    this.#native = native;
+    this.#weights = weights;
+    this.weightBytes = [...weights.values()].reduce((sum, weight) => sum + native.addon.weightInfo(weight).bytes, 0);
+  }
+
+  /** Bytes that keys and values of one position take over all layers. */
+  kvBytesPerToken(dtype: KvDtype): number {
+    const { layers, kvHeads, headDim } = this.kvShape;
+    return 2 * layers * kvHeads * headDim * KV_BYTES[dtype];
+  }
+
+  /** Arena a plan will take, without making it. */
+  arenaBytes({ maxTokens, maxRows }: Pick<PlanOptions, "maxTokens" | "maxRows">): number {
+    return lower(this.graph, { maxTokens, maxRows, vocabSize: this.config.vocabSize }).arenaBytes;
+  }
+
+  /** Makes a KV pool and a plan over it. */
+  createPlan(options: PlanOptions): ModelPlan {
+    const { maxTokens, maxRows, kvPages, pageSize, kvDtype, keepAll } = options;
+    const { addon, runtime } = this.#native;
+    if (this.#closed) throw new SglangError("ENGINE_FAILED", "The model is closed; load it again to make a plan.");
+    const vocabSize = options.vocabSize ?? this.config.vocabSize;
+    const lowered = lower(this.graph, { maxTokens, maxRows, vocabSize, keepAll });
+    const kv = addon.createKvPool({ ...this.kvShape, pageSize, pages: kvPages, dtype: kvDtype });
+    let plan: NativePlan;
+    try {
+      plan = addon.createPlan(runtime, {
+        instructions: lowered.instructions,
+        headStart: lowered.headStart,
+        buffers: lowered.buffers,
+        weights: lowered.weights.map((weight) => this.#weights.get(weight)!),
+        arenaBytes: lowered.arenaBytes,
+        maxTokens,
+        maxRows,
+        logits: lowered.logits,
+        hidden: lowered.hidden,
+        vocabSize,
+        kv,
+      });
+    } catch (error) {
+      addon.closeKvPool(kv);
+      throw error;
+    }
+    const modelPlan: ModelPlan = {
+      plan,
+      kv,
+      kvBytes: addon.kvPoolBytes(kv),
+      lowered,
+      close: () => {
+        if (!this.#plans.delete(modelPlan)) return;
+        addon.closePlan(plan);
+        addon.closeKvPool(kv);
+      },
+    };
+    this.#plans.add(modelPlan);
+    return modelPlan;
+  }
+
+  /** Closes its plans and frees all weights. Idempotent. */
+  close(): void {
+    if (this.#closed) return;
+    this.#closed = true;
+    for (const plan of [...this.#plans]) plan.close();
+    for (const weight of this.#weights.values()) this.#native.addon.closeWeight(weight);
+  }
+}
+
+/** A model with one plan: what a runtime that knows its page count beforehand needs. */
+export interface LoadedModel extends ModelPlan {
+  readonly config: ModelConfig;
+  readonly graph: Graph;
+  readonly weights: LoadedWeights;
+  readonly kvBytesPerToken: number;
+  readonly weightBytes: number;
+  readonly parameters: number;
+  readonly dtypes: Readonly<Record<string, number>>;
+}
+
+/**
+ * Checks a checkpoint and packs its weights. The checkpoint may be closed afterwards.
+ * @throws SglangError UNSUPPORTED_MODEL | MALFORMED_FILE | TENSOR_MISMATCH for the files, INVALID_ARGUMENT for `contextLength`.
+ */
+export async function loadWeights(
+  checkpoint: Checkpoint,
+  native: NativeHandles,
+  options: LoadOptions = {},
+): Promise<LoadedWeights> {
+  const opened = await openModel(checkpoint);
+  const most = opened.config.contextLength;
+  const contextLength = options.contextLength ?? most;
+  if (!Number.isSafeInteger(contextLength) || contextLength < 1 || contextLength > most) {
+    const expected = `an integer from 1 to the model's own ${most}`;
+    throw new SglangError("INVALID_ARGUMENT", `contextLength must be ${expected}, got ${contextLength}.`, {
+      field: "contextLength",
+      expected,
+      found: String(contextLength),
+    });
+  }
+  return new LoadedWeights(
+    opened,
+    native,
+    await packWeights(checkpoint, opened, native, options.onProgress),
+    contextLength,
+  );
+}
+
+/** {@link loadWeights} and one plan. `close` frees both. */
+export async function loadModel(
+  checkpoint: Checkpoint,
+  native: NativeHandles,
+  options: LoadOptions & PlanOptions,
+): Promise<LoadedModel> {
+  const weights = await loadWeights(checkpoint, native, options);
+  try {
+    const { config, graph, weightBytes, parameters, dtypes } = weights;
+    return {
+      ...weights.createPlan(options),
+      config,
+      graph,
+      weights,
+      kvBytesPerToken: weights.kvBytesPerToken(options.kvDtype),
+      weightBytes,
+      parameters,
+      dtypes,
+      close: () => weights.close(),
+    };
+  } catch (error) {
+    weights.close();
+    throw error;
+  }
+}

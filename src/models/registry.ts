@@ -1,0 +1,28 @@
+/** Architecture strings to model files, loaded when one is asked for. The only place that knows all models. */
+import { SglangError } from "../core/errors.js";
+import type { Architecture } from "./architecture.js";
+
+/** Keys are config.json's `architectures[0]` and GGUF's `general.architecture`. */
+const architectures: Readonly<Record<string, () => Promise<Architecture>>> = {
+  LlamaForCausalLM: async () => (await import("./llama.js")).llama,
+  MistralForCausalLM: async () => (await import("./llama.js")).mistral,
+  Qwen2ForCausalLM: async () => (await import("./qwen2.js")).qwen2,
+  llama: async () => (await import("./llama.js")).llama,
+  qwen2: async () => (await import("./qwen2.js")).qwen2,
+};
+
+export const supportedArchitectures: readonly string[] = Object.keys(architectures);
+
+/** @throws SglangError UNSUPPORTED_MODEL listing the names that are known. */
+export async function findArchitecture(name: string): Promise<Architecture> {
+  const load = Object.hasOwn(architectures, name) ? architectures[name] : undefined;
+  if (load === undefined) {
+    const known = supportedArchitectures.join(", ");
+    throw new SglangError("UNSUPPORTED_MODEL", `Architecture ${name} is not supported; known are ${known}.`, {
+      field: "architectures",
+      expected: known,
+      found: name,
+    });
+  }
+  return load();
+}

@@ -1,0 +1,125 @@
+/**
+ * The running set: requests whose prompt is computed and that get one token per step. Before each step every one of them
+ * needs room for its next token; when the pool cannot give it, requests are retracted until it can.
+ *
+ * `newTokenRatio` is SGLang's guess of how much of its maxNewTokens a request will really use. It starts high, falls by a
+ * little every step, and jumps back up when a retraction shows that it was too low.
+ */
+import type { Batch } from "./batch.js";
+import type { KvCache } from "./kv-cache.js";
+import type { Req } from "./request.js";
+
+const INITIAL_RATIO = 0.7;
+/** The ratio falls from its start to this share of it ... */
+const MIN_RATIO_SHARE = 0.14;
+/** ... over this many decode steps. */
+const DECAY_STEPS = 600;
+/** Output tokens beyond this are not reserved for. */
+const MAX_RESERVED_TOKENS = 4096;
+/** A retraction makes room for this many steps, so that the next one does not follow at once. */
+const RETRACT_STEPS = 20;
+
+/** Output tokens a request may still produce, as far as admission cares. */
+export function reservedTokens(req: Req): number {
+  return Math.min(req.maxNewTokens - req.outputLength, MAX_RESERVED_TOKENS);
+}
+
+/** Retracted first: fewest output tokens (least work lost), then the longest prompt (most room made). */
+function giveWayOrder(a: Req, b: Req): number {
+  return a.outputLength - b.outputLength || b.promptLength - a.promptLength;
+}
+
+export class DecodeSet {
+  readonly reqs: Req[] = [];
+  readonly #kv: KvCache;
+  readonly #initialRatio: number;
+  #ratio: number;
+
+  constructor(kv: KvCache, conservativeness: number) {
+    this.#kv = kv;
+    this.#initialRatio = Math.min(INITIAL_RATIO * conservativeness, 1);
+    this.#ratio = this.#initialRatio;
+  }
+
+  get newTokenRatio(): number {
+    return this.#ratio;
+  }
+
+  add(req: Req): void {
+    req.state = "running";
+    this.reqs.push(req);
+  }
+
+  remove(req: Req): void {
+    const index = this.reqs.indexOf(req);
+    if (index >= 0) this.reqs.splice(index, 1);
+  }
+
+  /** Pages the running requests are expected to take beyond those they have. */
+  reservedPages(): number {
+    let pages = 0;
+    for (const req of this.reqs) {
+      const tokens = req.length + Math.ceil(reservedTokens(req) * this.#ratio);
+      pages += Math.max(0, this.#kv.pool.pagesFor(tokens) - req.pages.length);
+    }
+    return pages;
+  }
+
+  /** Nothing runs or waits: what was learnt about answer lengths no longer holds. */
+  resetRatio(): void {
+    this.#ratio = this.#initialRatio;
+  }
+
+  /**
+   * Chooses who must give way before the next decode step and takes them out of the set; usually nobody.
+   * @param partial the half-prefilled request, which may be chosen too
+   */
+  retract(partial: Req | null): Req[] {
+    if (this.#pagesForSteps(1) <= this.#kv.availablePages) return [];
+    const order = [...this.reqs].sort(giveWayOrder);
+    const victims: Req[] = [];
+    if (partial) order.unshift(partial);
+    while (order.length > 1 && this.#pagesForSteps(RETRACT_STEPS) > this.#kv.availablePages) {
+      const victim = order.shift() as Req;
+      this.remove(victim);
+      this.#kv.release(victim, true);
+      victims.push(victim);
+    }
+    this.#ratio = Math.max(this.#ratio, this.#observedRatio());
+    return victims;
+  }
+
+  /** One token for every running request; null when none runs. Room must have been made by {@link retract}. */
+  nextBatch(): Batch | null {
+    if (this.reqs.length === 0) return null;
+    for (const req of this.reqs) {
+      if (!this.#kv.grow(req, req.length)) throw new Error(`No KV page for request ${req.rid}, which should fit alone.`);
+    }
+    this.#ratio = Math.max(
+      this.#ratio - (this.#initialRatio * (1 - MIN_RATIO_SHARE)) / DECAY_STEPS,
+      this.#initialRatio * MIN_RATIO_SHARE,
+    );
+    return { kind: "decode", items: this.reqs.map((req) => ({ req, start: req.length - 1, end: req.length })) };
+  }
+
+  /** Pages needed for the next `steps` tokens of everyone. */
+  #pagesForSteps(steps: number): number {
+    let pages = 0;
+    for (const req of this.reqs) {
+      const tokens = req.length + Math.min(steps, reservedTokens(req)) - 1;
+      pages += Math.max(0, this.#kv.pool.pagesFor(tokens) - req.pages.length);
+    }
+    return pages;
+  }
+
+  /** Share of their allowance that the remaining requests have used, with some steps to spare. */
+  #observedRatio(): number {
+    let used = 0;
+    let allowed = 1;
+    for (const req of this.reqs) {
+      used += req.outputLength + RETRACT_STEPS;
+      allowed += req.maxNewTokens;
+    }
+    return Math.min(used / allowed, 1);
+  }
+}

@@ -1,0 +1,170 @@
+/**
+ * The waiting queue and the choice of what is prefilled next.
+ *
+ * A prefill batch takes at most `stepTokens` tokens. A prompt that does not fit into what is left of them is cut: the
+ * partly computed request (`partial`, at most one) goes on first in the next batch. Admission also reserves pages for the
+ * answers: of a new request all it may produce, of the running ones the share that newTokenRatio expects.
+ *
+ * A request waits for another one that is being prefilled right now when it would compute a long common prefix a second
+ * time: one step later it finds that prefix in the cache. The n answers to one prompt share it this way.
+ */
+import type { Batch, BatchItem } from "./batch.js";
+import { type DecodeSet, reservedTokens } from "./decode.js";
+import type { KvCache } from "./kv-cache.js";
+import { MAX_MATCHED_QUEUE, orderWaiting, type Random, type SchedulePolicy } from "./policy.js";
+import type { Req } from "./request.js";
+
+/** Tokens that must be saved for a request to wait for another one's prefix. */
+const MIN_SHARED_TOKENS = 32;
+/** Decode steps between two tries to admit while the pool is too full. Finished requests end the pause at once. */
+const RETRY_STEPS = 16;
+
+export interface PrefillLimits {
+  /** Most prompt tokens in one batch. */
+  stepTokens: number;
+  maxRunningRequests: number;
+  policy: SchedulePolicy;
+}
+
+export class PrefillQueue {
+  /** In order of arrival; retracted requests in front. */
+  readonly waiting: Req[] = [];
+  /** The request that is partly computed. */
+  partial: Req | null = null;
+  readonly #kv: KvCache;
+  readonly #limits: PrefillLimits;
+  readonly #random: Random;
+  #pause = 0;
+
+  constructor(kv: KvCache, limits: PrefillLimits, random: Random) {
+    this.#kv = kv;
+    this.#limits = limits;
+    this.#random = random;
+  }
+
+  enqueue(req: Req): void {
+    this.waiting.push(req);
+    this.#pause = 0;
+  }
+
+  /** Puts retracted requests back; they keep their output and are prefilled again, in front of all others. */
+  requeue(reqs: readonly Req[]): void {
+    for (const req of reqs) {
+      req.state = "waiting";
+      req.retractions++;
+      if (req === this.partial) this.partial = null;
+    }
+    this.waiting.unshift(...reqs);
+  }
+
+  remove(req: Req): void {
+    if (this.partial === req) this.partial = null;
+    const index = this.waiting.indexOf(req);
+    if (index >= 0) this.waiting.splice(index, 1);
+  }
+
+  /** Pages became available: admission is worth another try. */
+  retry(): void {
+    this.#pause = 0;
+  }
+
+  /** The next prefill batch with its pages taken, or null when nothing can be admitted now. */
+  nextBatch(decode: DecodeSet): Batch | null {
+    const items: BatchItem[] = [];
+    let budget = this.#limits.stepTokens;
+    if (this.partial) {
+      const item = this.#continuePartial(this.partial, budget);
+      if (!item) return null;
+      items.push(item);
+      budget -= item.end - item.start;
+    }
+    if (!this.partial && this.#mayAdmit(decode, items.length)) this.#admit(decode, items, budget);
+    return items.length > 0 ? { kind: "prefill", items } : null;
+  }
+
+  #mayAdmit(decode: DecodeSet, admitted: number): boolean {
+    if (this.waiting.length === 0 || decode.reqs.length + admitted >= this.#limits.maxRunningRequests) return false;
+    if (this.#pause > 0 && decode.reqs.length > 0) {
+      this.#pause--;
+      return false;
+    }
+    return true;
+  }
+
+  /** The next chunk of the partial request, as much of it as there are pages for. */
+  #continuePartial(req: Req, budget: number): BatchItem | null {
+    const room = (req.pages.length + this.#kv.availablePages) * this.#kv.pageSize - req.computed;
+    const end = this.#chunkEnd(req, Math.min(budget, room));
+    if (end <= req.computed || !this.#kv.grow(req, end)) return null;
+    if (end === req.length) this.partial = null;
+    return { req, start: req.computed, end };
+  }
+
+  /** Where a chunk of at most `budget` tokens ends: at a page boundary, unless it ends the prompt or fits no page. */
+  #chunkEnd(req: Req, budget: number): number {
+    const end = req.computed + budget;
+    if (end >= req.length) return req.length;
+    const aligned = end - (end % this.#kv.pageSize);
+    return aligned > req.computed ? aligned : end;
+  }
+
+  #admit(decode: DecodeSet, items: BatchItem[], stepTokens: number): void {
+    const { maxRunningRequests, policy } = this.#limits;
+    let budget = stepTokens;
+    let reserved = decode.reservedPages();
+    for (const { req } of items) reserved += this.#reservation(req);
+    const order = orderWaiting(policy, this.waiting, this.#kv.radix, this.#random).slice(0, MAX_MATCHED_QUEUE);
+    const admitted = new Set<Req>();
+    for (const req of order) {
+      if (budget <= 0 || decode.reqs.length + items.length >= maxRunningRequests) break;
+      this.#kv.match(req);
+      if (this.#sharesWithBatch(req, items)) {
+        this.#kv.release(req, false);
+        continue;
+      }
+      const alone = decode.reqs.length === 0 && items.length === 0;
+      const end = this.#chunkEnd(req, budget);
+      // Alone it always fits (the engine refuses what cannot): a reservation must not keep it out for ever.
+      const fits = alone || this.#reservation(req) <= this.#kv.availablePages - reserved;
+      if (!fits || !this.#kv.grow(req, end)) {
+        this.#kv.release(req, false);
+        this.#pause = RETRY_STEPS;
+        break;
+      }
+      reserved += this.#reservation(req);
+      items.push({ req, start: req.computed, end });
+      admitted.add(req);
+      budget -= end - req.computed;
+      req.state = "prefill";
+      if (end < req.length) {
+        this.partial = req;
+        break;
+      }
+    }
+    if (admitted.size === 0) return;
+    const left = this.waiting.filter((req) => !admitted.has(req));
+    this.waiting.splice(0, this.waiting.length, ...left);
+  }
+
+  /** Pages that the whole prompt and answer of a new request take beyond those it has. */
+  #reservation(req: Req): number {
+    return Math.max(0, this.#kv.pool.pagesFor(req.length + reservedTokens(req)) - req.pages.length);
+  }
+
+  #sharesWithBatch(req: Req, items: readonly BatchItem[]): boolean {
+    if (!this.#kv.radix) return false;
+    const limit = req.matchLimit;
+    const ids = req.ids;
+    for (const { req: other } of items) {
+      if (other.namespace !== req.namespace) continue;
+      const least = other.group === req.group ? this.#kv.pageSize : MIN_SHARED_TOKENS;
+      if (Math.min(limit, other.length) - req.computed < least) continue;
+      const otherIds = other.ids;
+      const end = Math.min(limit, other.length);
+      let shared = 0;
+      while (shared < end && ids[shared] === otherIds[shared]) shared++;
+      if (shared - (shared % this.#kv.pageSize) - req.computed >= least) return true;
+    }
+    return false;
+  }
+}

@@ -1,0 +1,150 @@
+/**
+ * A request inside the runtime. The scheduler owns a `Req` from enqueue to finish; outside, only what its
+ * {@link ReqOutput} passes on is visible.
+ *
+ * Its tokens are one growing array: prompt, then output. `computed` of them have keys and values in `pages`. Of these
+ * pages the first `sharedPages` belong to the prefix cache (locked through `node`), the others to the request alone.
+ */
+import type { FinishReason, LogprobRequest } from "../core/protocol.js";
+import type { SamplingParams } from "../core/sampling-params.js";
+import type { RowOutput } from "./batch.js";
+import type { RadixNode } from "./radix-cache.js";
+import { ReqSampling } from "./sampler.js";
+
+/** waiting: in the queue. prefill: partly computed. running: decoding. */
+export type ReqState = "waiting" | "prefill" | "running" | "finished";
+
+/** Where a request's results go. Called by the scheduler only, in the order of the tokens. */
+export interface ReqOutput {
+  /** The logprobs of prompt position `position`. */
+  pushInput(req: Req, position: number, row: RowOutput): void;
+  /** The next output token, already the last of req.ids. Returns the reason when it ends the answer. */
+  pushToken(req: Req, row: RowOutput): FinishReason | null;
+  /** The row of the last prompt token, for requests with a probe. */
+  pushProbe(req: Req, row: RowOutput): void;
+  finish(req: Req, reason: FinishReason): void;
+  /** Ends the request with an error. */
+  fail(error: Error): void;
+}
+
+/** What to read at the last prompt token instead of sampling: a hidden state, or the logprobs of `tokenIds`. */
+export interface Probe {
+  hidden: boolean;
+  tokenIds: readonly number[];
+}
+
+export interface ReqInit {
+  rid: string;
+  /** Equal for the n answers to one prompt. */
+  group: object;
+  promptIds: readonly number[];
+  params: SamplingParams;
+  /** Most output tokens: params.maxNewTokens, cut to what fits. */
+  maxNewTokens: number;
+  seed: number;
+  /** Token ids that end the answer; empty with ignoreEos and no stopTokenIds. */
+  stopIds: ReadonlySet<number>;
+  namespace?: string;
+  logprobs?: LogprobRequest;
+  probe?: Probe;
+  output: ReqOutput;
+}
+
+export class Req {
+  readonly rid: string;
+  readonly group: object;
+  readonly params: SamplingParams;
+  readonly maxNewTokens: number;
+  readonly stopIds: ReadonlySet<number>;
+  readonly namespace: string;
+  readonly probe: Probe | null;
+  readonly output: ReqOutput;
+  readonly sampling: ReqSampling;
+  readonly promptLength: number;
+  /** Logprobs reported per row; -1 = none. */
+  readonly topLogprobs: number;
+  readonly wantedIds: readonly number[];
+  /** First prompt position whose logprob is wanted; promptLength = none. */
+  readonly logprobStart: number;
+  readonly wantsInputLogprobs: boolean;
+
+  state: ReqState = "waiting";
+  abortMessage: string | null = null;
+  /** Tokens whose keys and values are in `pages`. */
+  computed = 0;
+  pages: number[] = [];
+  sharedPages = 0;
+  node: RadixNode | null = null;
+  /** Next prompt position whose logprob is still to come; promptLength when all are there. */
+  nextInputLogprob: number;
+
+  /** Prompt tokens found in the cache when first admitted; null before that. */
+  cachedTokens: number | null = null;
+  retractions = 0;
+  readonly enqueuedAt = performance.now();
+  admittedAt: number | null = null;
+  firstTokenAt: number | null = null;
+
+  #ids: Int32Array;
+  #length: number;
+
+  constructor(init: ReqInit) {
+    this.rid = init.rid;
+    this.group = init.group;
+    this.params = init.params;
+    this.maxNewTokens = init.maxNewTokens;
+    this.stopIds = init.stopIds;
+    this.namespace = init.namespace ?? "";
+    this.probe = init.probe ?? null;
+    this.output = init.output;
+    this.promptLength = init.promptIds.length;
+    this.#length = this.promptLength;
+    this.#ids = new Int32Array(this.promptLength + Math.min(init.maxNewTokens, 64));
+    this.#ids.set(init.promptIds);
+    this.topLogprobs = init.logprobs ? (init.logprobs.topNum ?? 0) : -1;
+    this.wantedIds = init.logprobs?.tokenIds ?? [];
+    const startLen = init.logprobs?.startLen ?? -1;
+    this.wantsInputLogprobs = startLen >= 0;
+    this.logprobStart = startLen >= 0 ? startLen : this.promptLength;
+    // Position 0 has no logprob; the others come from the row before them.
+    this.nextInputLogprob = Math.min(Math.max(this.logprobStart, 1), this.promptLength);
+    this.sampling = new ReqSampling(init.params, init.promptIds, init.stopIds, init.seed);
+  }
+
+  /** Prompt and output tokens so far. */
+  get length(): number {
+    return this.#length;
+  }
+
+  get outputLength(): number {
+    return this.#length - this.promptLength;
+  }
+
+  /** Prompt and output token ids, [length]. A view: valid until the next append. */
+  get ids(): Int32Array {
+    return this.#ids.subarray(0, this.#length);
+  }
+
+  get ownPages(): number {
+    return this.pages.length - this.sharedPages;
+  }
+
+  /**
+   * Most tokens that may come from the prefix cache: the last token must be computed to sample from it, and so must
+   * every token whose row gives a prompt logprob.
+   */
+  get matchLimit(): number {
+    const last = this.#length - 1;
+    return this.nextInputLogprob < this.promptLength ? Math.min(last, this.nextInputLogprob - 1) : last;
+  }
+
+  append(id: number): void {
+    if (this.#length === this.#ids.length) {
+      const grown = new Int32Array(this.#ids.length * 2 + 16);
+      grown.set(this.#ids);
+      this.#ids = grown;
+    }
+    this.#ids[this.#length++] = id;
+    this.sampling.observe(id);
+  }
+}

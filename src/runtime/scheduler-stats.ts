@@ -1,0 +1,114 @@
+/** What the scheduler counts, and its two log lines in SGLang's words. */
+import { logger } from "../core/logger.js";
+import type { EngineStats } from "../core/protocol.js";
+import type { Batch } from "./batch.js";
+import type { Req } from "./request.js";
+
+/** Prefill batches that the cache hit rate looks back on. */
+const HIT_RATE_BATCHES = 32;
+
+export interface Load {
+  running: number;
+  queued: number;
+  usedTokens: number;
+  maxTokens: number;
+}
+
+export class SchedulerStats {
+  readonly counters: Omit<EngineStats["counters"], "evictedTokens"> = {
+    requests: 0,
+    aborted: 0,
+    promptTokens: 0,
+    generationTokens: 0,
+    cachedTokens: 0,
+    computedPromptTokens: 0,
+    retractions: 0,
+    retractedTokens: 0,
+    prefillSteps: 0,
+    decodeSteps: 0,
+  };
+  genThroughput = 0;
+  readonly #decodeLogInterval: number;
+  readonly #hits: { cached: number; computed: number }[] = [];
+  #intervalStart = performance.now();
+  #intervalTokens = 0;
+  #intervalSteps = 0;
+
+  constructor(decodeLogInterval: number) {
+    this.#decodeLogInterval = decodeLogInterval;
+  }
+
+  get cacheHitRate(): number {
+    let cached = 0;
+    let all = 0;
+    for (const hit of this.#hits) {
+      cached += hit.cached;
+      all += hit.cached + hit.computed;
+    }
+    return all === 0 ? 0 : cached / all;
+  }
+
+  /** A prefill batch is about to run. */
+  prefill(batch: Batch, load: Load): void {
+    const hit = { cached: 0, computed: 0 };
+    let fresh = 0;
+    for (const { req, start, end } of batch.items) {
+      hit.computed += end - start;
+      if (req.cachedTokens !== null) continue;
+      fresh++;
+      req.admittedAt = performance.now();
+      req.cachedTokens = start;
+      hit.cached += start;
+      this.counters.promptTokens += req.promptLength;
+      this.counters.cachedTokens += start;
+    }
+    this.counters.computedPromptTokens += hit.computed;
+    this.counters.prefillSteps++;
+    this.#hits.push(hit);
+    if (this.#hits.length > HIT_RATE_BATCHES) this.#hits.shift();
+    logger.info(
+      `Prefill batch. #new-seq: ${fresh}, #new-token: ${hit.computed}, #cached-token: ${hit.cached}, ` +
+        `token usage: ${usage(load)}, #running-req: ${load.running}, #queue-req: ${load.queued}`,
+    );
+  }
+
+  /** A decode batch is about to run. */
+  decode(load: Load): void {
+    this.counters.decodeSteps++;
+    if (this.#intervalSteps === 0) this.#intervalStart = performance.now();
+    if (++this.#intervalSteps < this.#decodeLogInterval) return;
+    this.endInterval();
+    logger.info(
+      `Decode batch. #running-req: ${load.running}, #token: ${load.usedTokens}, token usage: ${usage(load)}, ` +
+        `gen throughput (token/s): ${this.genThroughput.toFixed(2)}, #queue-req: ${load.queued}`,
+    );
+  }
+
+  /** An output token arrived. */
+  generated(): void {
+    this.counters.generationTokens++;
+    this.#intervalTokens++;
+  }
+
+  retracted(reqs: readonly Req[], ratioBefore: number, ratioAfter: number): void {
+    this.counters.retractions += reqs.length;
+    for (const req of reqs) this.counters.retractedTokens += req.length;
+    logger.warn(
+      `KV cache pool is full. Retract requests. #retracted_reqs: ${reqs.length}, ` +
+        `#new_token_ratio: ${ratioBefore.toFixed(4)} -> ${ratioAfter.toFixed(4)}`,
+    );
+  }
+
+  /** Closes the interval that throughput is measured over: it is full, or nothing runs any more. */
+  endInterval(): void {
+    const seconds = (performance.now() - this.#intervalStart) / 1000;
+    if (this.#intervalSteps > 0 && seconds > 0) this.genThroughput = this.#intervalTokens / seconds;
+    this.#intervalStart = performance.now();
+    this.#intervalTokens = 0;
+    this.#intervalSteps = 0;
+  }
+}
+
+function usage(load: Load): string {
+  return (load.usedTokens / load.maxTokens).toFixed(2);
+}

@@ -1,0 +1,347 @@
+/**
+ * The loop: receive -> schedule -> launch -> process, one step at a time.
+ *
+ * A forward pass runs on native threads; while it does, JavaScript is free to deliver the chunks of the step before, to
+ * tokenise and to answer HTTP. With nothing to do the loop sleeps until a request arrives: no timers, no polling.
+ *
+ * Requests change state only between steps. Aborts are noted at once and carried out at the next boundary, so pages are
+ * never taken from under a running step.
+ */
+import { SglangError } from "../core/errors.js";
+import { logger } from "../core/logger.js";
+import type { EngineStats, FinishReason } from "../core/protocol.js";
+import { type Batch, isFinal, type StepOutput } from "./batch.js";
+import { DecodeSet } from "./decode.js";
+import { KvCache } from "./kv-cache.js";
+import { BatchRunner, type ModelRunner } from "./model-runner.js";
+import type { Random, SchedulePolicy } from "./policy.js";
+import { PrefillQueue } from "./prefill.js";
+import type { Req } from "./request.js";
+import { type Load, SchedulerStats } from "./scheduler-stats.js";
+
+export interface SchedulerOptions {
+  /** Most prompt tokens in one prefill step. */
+  stepTokens: number;
+  maxRunningRequests: number;
+  /** null = no limit. */
+  maxQueuedRequests: number | null;
+  policy: SchedulePolicy;
+  conservativeness: number;
+  disableRadixCache: boolean;
+  decodeLogInterval: number;
+  /** Seconds after which a step is reported as stuck; 0 = never. */
+  watchdogTimeout: number;
+  /** Check page accounting after every step and throw, instead of logging when idle. For tests. */
+  strict: boolean;
+  random: Random;
+}
+
+export class Scheduler {
+  readonly kv: KvCache;
+  readonly #options: SchedulerOptions;
+  readonly #runner: BatchRunner;
+  readonly #prefill: PrefillQueue;
+  readonly #decode: DecodeSet;
+  readonly #stats: SchedulerStats;
+  readonly #aborts: Req[] = [];
+  #wake: (() => void) | null = null;
+  #idleWaiters: (() => void)[] = [];
+  /** The batch between its launch and the end of its processing. */
+  #step: Batch | null = null;
+  #closing = false;
+  /** Why the loop died; null while it lives. */
+  #failure: SglangError | null = null;
+  readonly #done: Promise<void>;
+
+  constructor(runner: ModelRunner, options: SchedulerOptions) {
+    this.#options = options;
+    this.kv = new KvCache({ pages: runner.pages, pageSize: runner.pageSize, disableRadixCache: options.disableRadixCache });
+    this.#runner = new BatchRunner(runner);
+    this.#prefill = new PrefillQueue(this.kv, options, options.random);
+    this.#decode = new DecodeSet(this.kv, options.conservativeness);
+    this.#stats = new SchedulerStats(options.decodeLogInterval);
+    this.#done = this.#run();
+  }
+
+  /**
+   * Takes requests over, all or none.
+   * @throws SglangError QUEUE_FULL | SHUTTING_DOWN | ENGINE_FAILED
+   */
+  enqueue(reqs: readonly Req[]): void {
+    if (this.#failure) throw this.#failure;
+    if (this.#closing) throw new SglangError("SHUTTING_DOWN", "The engine is closing and takes no new requests.");
+    const { maxQueuedRequests, maxRunningRequests } = this.#options;
+    const { queued, running } = this.#load();
+    // Requests that only wait for the next step to take them into a free slot do not count as waiting.
+    if (maxQueuedRequests !== null && queued >= maxQueuedRequests + Math.max(0, maxRunningRequests - running)) {
+      throw new SglangError(
+        "QUEUE_FULL",
+        `${queued} requests wait already and --max-queued-requests is ${maxQueuedRequests}; retry later.`,
+        { field: "--max-queued-requests" },
+      );
+    }
+    for (const req of reqs) this.#prefill.enqueue(req);
+    this.#stats.counters.requests += reqs.length;
+    this.#wakeUp();
+  }
+
+  /** Ends a request before the next step. Does nothing when it has ended. */
+  abort(req: Req, message: string): void {
+    if (req.state === "finished" || req.abortMessage !== null) return;
+    req.abortMessage = message;
+    this.#aborts.push(req);
+    this.#wakeUp();
+  }
+
+  /** Nothing runs and nothing waits. */
+  get isIdle(): boolean {
+    return this.#step === null && this.#live().next().done === true;
+  }
+
+  /** Resolves the next time nothing runs and nothing waits. */
+  whenIdle(): Promise<void> {
+    return this.isIdle ? Promise.resolve() : new Promise((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  /** Empties the prefix cache; false when requests run or wait. */
+  flushCache(): boolean {
+    if (!this.isIdle) return false;
+    this.kv.reset();
+    return true;
+  }
+
+  /** Aborts everything and stops the loop after the step under way. Idempotent. */
+  close(): Promise<void> {
+    this.#closing = true;
+    this.#wakeUp();
+    return this.#done;
+  }
+
+  stats(): Omit<EngineStats, "kernels" | "memory" | "uptimeSeconds"> {
+    const { pool, evictablePages, protectedPages } = this.kv;
+    let inUse = 0;
+    for (const req of this.#live()) inUse += req.ownPages;
+    const load = this.#load();
+    return {
+      numRunningReqs: load.running,
+      numQueueReqs: load.queued,
+      numUsedTokens: load.usedTokens,
+      maxTotalNumTokens: load.maxTokens,
+      maxRunningRequests: this.#options.maxRunningRequests,
+      tokenUsage: load.usedTokens / load.maxTokens,
+      cacheHitRate: this.#stats.cacheHitRate,
+      genThroughput: this.#stats.genThroughput,
+      newTokenRatio: this.#decode.newTokenRatio,
+      pages: {
+        total: pool.pages,
+        free: pool.freePages,
+        evictable: evictablePages,
+        protected: protectedPages,
+        inUse,
+        pageSize: pool.pageSize,
+      },
+      counters: { ...this.#stats.counters, evictedTokens: this.kv.evictedTokens },
+    };
+  }
+
+  async #run(): Promise<void> {
+    try {
+      while (!this.#closing) {
+        this.#receive();
+        const batch = this.#schedule();
+        if (!batch) {
+          await this.#sleep();
+          continue;
+        }
+        this.#step = batch;
+        const outputs = await this.#launch(batch);
+        if (outputs) this.#process(outputs);
+        this.#step = null;
+        if (this.#options.strict) this.kv.check(this.#live());
+      }
+    } catch (cause) {
+      logger.fatal({ err: cause }, "The scheduler stopped because of an internal error; the engine must be restarted.");
+      this.#failure = new SglangError(
+        "ENGINE_FAILED",
+        `The scheduler stopped because of an internal error: ${(cause as Error).message}`,
+        {},
+        { cause },
+      );
+    }
+    const ended = [...this.#live()];
+    for (const req of ended) {
+      if (this.#failure) this.#fail(req, this.#failure);
+      else this.#finish(req, { type: "abort", message: "The engine was closed.", statusCode: 503 });
+    }
+    for (const resolve of this.#idleWaiters.splice(0)) resolve();
+  }
+
+  /** Carries out the aborts that were asked for since the last step. */
+  #receive(): void {
+    for (const req of this.#aborts.splice(0)) {
+      if (req.state !== "finished") this.#guard(req, () => this.#finish(req, abortOf(req)));
+    }
+  }
+
+  /** Prefill goes first: a new request's first token is worth more than the next tokens of others. */
+  #schedule(): Batch | null {
+    const prefill = this.#prefill.nextBatch(this.#decode);
+    if (prefill) {
+      this.#stats.prefill(prefill, this.#load());
+      return prefill;
+    }
+    const ratio = this.#decode.newTokenRatio;
+    const retracted = this.#decode.retract(this.#prefill.partial);
+    if (retracted.length > 0) {
+      this.#stats.retracted(retracted, ratio, this.#decode.newTokenRatio);
+      // The one that lost the most goes first when there is room again.
+      this.#prefill.requeue(retracted.reverse());
+    }
+    const decode = this.#decode.nextBatch();
+    if (decode) this.#stats.decode(this.#load());
+    return decode;
+  }
+
+  /** Runs a batch; null when the step failed, which ends the requests in it and nothing else. */
+  async #launch(batch: Batch): Promise<StepOutput[] | null> {
+    const timer = this.#watch(batch);
+    try {
+      return await this.#runner.run(batch);
+    } catch (cause) {
+      const message = `A ${batch.kind} step failed: ${(cause as Error).message}`;
+      logger.error({ err: cause }, message);
+      for (const { req } of batch.items) this.#fail(req, new SglangError("ENGINE_FAILED", message, {}, { cause }));
+      return null;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #process(outputs: readonly StepOutput[]): void {
+    for (const output of outputs) this.#guard(output.item.req, () => this.#processOne(output));
+  }
+
+  #processOne({ item, inputStart, input, last }: StepOutput): void {
+    const { req, end } = item;
+    req.computed = end;
+    if (req.abortMessage !== null) {
+      this.#finish(req, abortOf(req));
+      return;
+    }
+    for (let i = 0; i < input.length; i++) req.output.pushInput(req, inputStart + i, input[i]);
+    if (input.length > 0) req.nextInputLogprob = inputStart + input.length;
+    if (req.state === "prefill") {
+      this.kv.share(req);
+      if (!isFinal(item)) return;
+      this.#decode.add(req);
+    }
+    const reason = this.#advance(req, last);
+    if (reason) this.#finish(req, reason);
+  }
+
+  /** An error in the output of one request (its tokens cannot be decoded, say) ends that request alone. */
+  #guard(req: Req, action: () => void): void {
+    try {
+      action();
+    } catch (cause) {
+      const message = `Request ${req.rid} failed: ${(cause as Error).message}`;
+      logger.error({ err: cause }, message);
+      this.#fail(req, new SglangError("ENGINE_FAILED", message, {}, { cause }));
+    }
+  }
+
+  /** One more token, or the end of a request that wants none. */
+  #advance(req: Req, row: StepOutput["last"]): FinishReason | null {
+    if (row && req.probe) req.output.pushProbe(req, row);
+    if (!row || req.probe) return { type: "length", length: 0 };
+    req.append(row.id);
+    this.#stats.generated();
+    return req.output.pushToken(req, row);
+  }
+
+  #finish(req: Req, reason: FinishReason): void {
+    this.#remove(req, true);
+    if (reason.type === "abort") this.#stats.counters.aborted++;
+    req.output.finish(req, reason);
+  }
+
+  /** What a failed step wrote is not trusted: only pages that were shared before stay cached. */
+  #fail(req: Req, error: Error): void {
+    this.#remove(req, false);
+    this.#stats.counters.aborted++;
+    req.output.fail(error);
+  }
+
+  #remove(req: Req, keep: boolean): void {
+    if (req.state === "running") this.#decode.remove(req);
+    else this.#prefill.remove(req);
+    req.state = "finished";
+    this.kv.release(req, keep);
+    this.#prefill.retry();
+  }
+
+  /** Waits for the next request or abort. */
+  async #sleep(): Promise<void> {
+    this.#onIdle();
+    if (this.#aborts.length > 0 || this.#closing || this.#prefill.waiting.length > 0) return;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  #onIdle(): void {
+    if (this.#prefill.waiting.length > 0 || this.#prefill.partial) {
+      throw new Error("Requests wait, nothing runs, and nothing can be admitted.");
+    }
+    this.#decode.resetRatio();
+    this.#stats.endInterval();
+    try {
+      this.kv.check([]);
+    } catch (error) {
+      if (this.#options.strict) throw error;
+      logger.error({ err: error }, (error as Error).message);
+    }
+    for (const resolve of this.#idleWaiters.splice(0)) resolve();
+  }
+
+  #wakeUp(): void {
+    this.#wake?.();
+    this.#wake = null;
+  }
+
+  #watch(batch: Batch): NodeJS.Timeout | undefined {
+    const seconds = this.#options.watchdogTimeout;
+    if (seconds <= 0) return undefined;
+    const tokens = batch.items.reduce((sum, { start, end }) => sum + end - start, 0);
+    const report = () =>
+      logger.error(
+        `Watchdog: a ${batch.kind} step of ${batch.items.length} requests and ${tokens} tokens has been running for more than ${seconds} s.`,
+      );
+    return setTimeout(report, seconds * 1000).unref();
+  }
+
+  /** Every request that is not finished. */
+  *#live(): Generator<Req> {
+    const { waiting, partial } = this.#prefill;
+    yield* waiting;
+    if (partial) yield partial;
+    yield* this.#decode.reqs;
+    for (const { req } of this.#step?.items ?? []) if (req.state === "prefill" && req !== partial) yield req;
+  }
+
+  #load(): Load {
+    const { pool, availablePages } = this.kv;
+    let running = -this.#prefill.waiting.length;
+    for (const _ of this.#live()) running++;
+    return {
+      running,
+      queued: this.#prefill.waiting.length,
+      usedTokens: (pool.pages - availablePages) * pool.pageSize,
+      maxTokens: pool.capacity,
+    };
+  }
+}
+
+function abortOf(req: Req): FinishReason {
+  return { type: "abort", message: req.abortMessage as string };
+}

@@ -1,0 +1,147 @@
+/** State and control: model and server info, load, cache flush, abort. Replies have SGLang's field names. */
+import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
+import { z } from "zod";
+import type { SamplingParams } from "../core/sampling-params.js";
+import { wireName } from "../core/sampling-params.js";
+import type { ServerContext } from "./context.js";
+import { describeRoute } from "./openapi.js";
+import { flag, invalid, parseFields, text } from "./validation.js";
+import { VERSION } from "./version.js";
+
+const abortSchema = z.object({ rid: text().nullish(), abort_all: flag().nullish() });
+
+/** Marks a route as guarded by the admin key. */
+export const ADMIN = { config: { admin: true } };
+
+export function registerAdmin(app: FastifyInstance, context: ServerContext): void {
+  for (const url of ["/model_info", "/get_model_info"])
+    app.get(url, { schema: describeRoute("admin", "What model is served") }, () => modelInfo(context));
+  for (const url of ["/server_info", "/get_server_info"])
+    app.get(url, { schema: describeRoute("admin", "Arguments, limits and state") }, () => serverInfo(context));
+  app.get("/get_load", { schema: describeRoute("admin", "Running and waiting requests") }, () => [load(context)]);
+  app.get("/v1/loads", { schema: describeRoute("admin", "Running and waiting requests") }, () => ({
+    timestamp: new Date().toISOString(),
+    version: VERSION,
+    dp_rank_count: 1,
+    loads: [load(context)],
+  }));
+  app.route({
+    method: ["GET", "POST"],
+    url: "/flush_cache",
+    ...ADMIN,
+    schema: describeRoute("admin", "Empty the prefix cache; ?timeout=seconds waits for running requests"),
+    handler: (request, reply) => flushCache(context, request, reply),
+  });
+  app.post(
+    "/abort_request",
+    { ...ADMIN, schema: describeRoute("admin", "Abort a request by rid, or all", abortSchema) },
+    (request) => {
+      const { rid, abort_all } = parseFields(abortSchema, request.body);
+      if (abort_all) return { aborted: context.active.abortAll() };
+      if (!rid) throw invalid("rid", "Give the rid of the request to abort, or abort_all: true.");
+      return { aborted: context.active.abort(rid) };
+    },
+  );
+}
+
+function modelInfo({ engine, weightVersion }: ServerContext) {
+  const { model } = engine;
+  return {
+    model_path: model.modelPath,
+    tokenizer_path: model.modelPath,
+    is_generation: model.isGeneration,
+    preferred_sampling_params: wireParams(model.preferredSamplingParams),
+    weight_version: weightVersion,
+    has_image_understanding: false,
+    has_audio_understanding: false,
+    model_type: model.modelType,
+    architectures: [model.architecture],
+  };
+}
+
+function wireParams(params: Partial<SamplingParams>): Record<string, unknown> | null {
+  const entries = Object.entries(params).map(([key, value]) => [wireName(key as keyof SamplingParams), value]);
+  return entries.length > 0 ? Object.fromEntries(entries) : null;
+}
+
+/** `modelPath` -> `model_path`; arguments that are secrets are left out. */
+function publicArgs(args: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const entries = Object.entries(args).filter(([key]) => !/api_?key|password|secret|token$/i.test(key));
+  return Object.fromEntries(
+    entries.map(([key, value]) => [key.replace(/[A-Z]/g, (c) => `_${c.toLowerCase()}`), value]),
+  );
+}
+
+function serverInfo(context: ServerContext) {
+  const { engine, config } = context;
+  const { model } = engine;
+  const stats = engine.stats();
+  const { kernels, memory, pages } = stats;
+  return {
+    host: config.host,
+    port: config.port,
+    served_model_name: context.modelName,
+    weight_version: context.weightVersion,
+    context_length: model.contextLength,
+    ...publicArgs(config.serverArgs),
+    status: context.phase,
+    max_total_num_tokens: stats.maxTotalNumTokens,
+    max_req_input_len: Math.max(0, Math.min(model.contextLength, stats.maxTotalNumTokens) - 1),
+    max_running_requests: stats.maxRunningRequests,
+    model: {
+      architecture: model.architecture,
+      parameters: model.parameters,
+      dtypes: model.dtypes,
+      vocab_size: model.vocabSize,
+    },
+    kernels,
+    internal_states: [
+      {
+        last_gen_throughput: stats.genThroughput,
+        effective_max_running_requests_per_dp: stats.maxRunningRequests,
+        memory_usage: {
+          weight: memory.weightsBytes / 2 ** 30,
+          kvcache: memory.kvBytes / 2 ** 30,
+          arena: memory.arenaBytes / 2 ** 30,
+          rss: memory.rssBytes / 2 ** 30,
+          token_capacity: stats.maxTotalNumTokens,
+        },
+        num_running_reqs: stats.numRunningReqs,
+        num_queue_reqs: stats.numQueueReqs,
+        token_usage: stats.tokenUsage,
+        cache_hit_rate: stats.cacheHitRate,
+        new_token_ratio: stats.newTokenRatio,
+        pages,
+        counters: stats.counters,
+        uptime_seconds: stats.uptimeSeconds,
+      },
+    ],
+    version: VERSION,
+  };
+}
+
+function load({ engine }: ServerContext) {
+  const stats = engine.stats();
+  return {
+    dp_rank: 0,
+    num_reqs: stats.numRunningReqs + stats.numQueueReqs,
+    num_running_reqs: stats.numRunningReqs,
+    num_waiting_reqs: stats.numQueueReqs,
+    num_tokens: stats.numUsedTokens,
+    max_total_num_tokens: stats.maxTotalNumTokens,
+    token_usage: stats.tokenUsage,
+    gen_throughput: stats.genThroughput,
+    ts_tic: performance.now() / 1000,
+  };
+}
+
+async function flushCache(context: ServerContext, request: FastifyRequest, reply: FastifyReply) {
+  const { timeout = "0" } = request.query as { timeout?: string };
+  const timeoutSeconds = Number(timeout);
+  if (!(timeoutSeconds >= 0 && timeoutSeconds < Number.POSITIVE_INFINITY) || timeout.trim() === "")
+    throw invalid("timeout", `timeout must be a number of seconds >= 0, got ${JSON.stringify(timeout)}.`);
+  reply.type("text/plain");
+  if (await context.engine.flushCache({ timeoutSeconds })) return "Cache flushed.\n";
+  reply.code(400);
+  return "The cache was not flushed, because requests are running or waiting; retry later or give ?timeout=seconds.\n";
+}

@@ -1,0 +1,123 @@
+/** Body of /v1/chat/completions -> engine request. */
+import type { z } from "zod";
+import type { GenerateRequest, Prompt, ToolDefinition } from "../core/protocol.js";
+import { toMessages, toTools } from "./chat-messages.js";
+import type { ServerContext } from "./context.js";
+import { cacheNamespace, checkTokenIds, ridSchema } from "./generate-request.js";
+import { answersPerPrompt, openAiSampling, requestedModel, type StreamUsage, streamUsage } from "./openai-common.js";
+import { chatSchema, OPENAI_HINTS, REFUSED_CHAT } from "./openai-schema.js";
+import { newRid } from "./run-requests.js";
+import { invalid, parseFields, shown, unsupported } from "./validation.js";
+
+/** Most likeliest tokens per position on this route, OpenAI's limit. */
+const MAX_TOP_LOGPROBS = 20;
+
+type ChatBody = z.output<typeof chatSchema>;
+
+export interface ChatPlan {
+  request: GenerateRequest & { rid: string };
+  n: number;
+  model: string;
+  stream: boolean;
+  usage: StreamUsage;
+  /** Tools whose calls are looked for in the answer; null: the answer is plain text. */
+  toolNames: string[] | null;
+}
+
+/** @throws SglangError INVALID_REQUEST or UNSUPPORTED naming the field */
+export function toChatPlan(body: unknown, context: ServerContext): ChatPlan {
+  const given = parseFields(chatSchema, body, { refused: REFUSED_CHAT, hints: OPENAI_HINTS });
+  const { response_format: format } = given;
+  if (format && format.type !== "text")
+    throw unsupported(
+      "response_format",
+      `type ${shown(format.type)} needs structured output, which is not part of this version`,
+    );
+  const tools = activeTools(given, context);
+  const [limitField, limit] =
+    typeof given.max_completion_tokens === "number"
+      ? ["max_completion_tokens", given.max_completion_tokens]
+      : ["max_tokens", given.max_tokens ?? null];
+  const samplingParams = openAiSampling(context, given, limitField as string, limit as number | null);
+  // Some models mark their tool tags as special tokens; without them the calls could not be found.
+  if (tools) samplingParams.skipSpecialTokens ??= false;
+  const stream = given.stream ?? false;
+  return {
+    request: {
+      prompt: toPrompt(given, tools, context),
+      samplingParams,
+      rid: typeof given.rid === "string" ? checkedRid(given.rid) : newRid(),
+      stream,
+      logprobs: toLogprobs(given),
+      extraKey: cacheNamespace(given.extra_key, given.cache_salt),
+    },
+    n: answersPerPrompt(context, samplingParams),
+    model: requestedModel(context, given.model),
+    stream,
+    usage: streamUsage(given),
+    toolNames: tools?.map((tool) => tool.function.name) ?? null,
+  };
+}
+
+function checkedRid(rid: string): string {
+  const result = ridSchema.safeParse(rid);
+  if (!result.success) throw invalid("rid", `rid must be ${result.error.issues[0].message}.`);
+  return rid;
+}
+
+function toPrompt(given: ChatBody, tools: ToolDefinition[] | null, context: ServerContext): Prompt {
+  if (given.input_ids) {
+    checkTokenIds("input_ids", given.input_ids, context.engine.model.vocabSize);
+    return { inputIds: given.input_ids };
+  }
+  if (!given.messages) throw invalid("messages", "messages is required: a list of messages.");
+  const messages = toMessages(given.messages);
+  const continueFinalMessage = given.continue_final_message ?? false;
+  if (continueFinalMessage && messages.at(-1)?.role !== "assistant")
+    throw invalid("continue_final_message", "continue_final_message needs the last message to be of the assistant.");
+  return {
+    messages,
+    ...(tools && { tools }),
+    ...(continueFinalMessage && { continueFinalMessage }),
+    ...(given.chat_template_kwargs && { chatTemplateKwargs: given.chat_template_kwargs }),
+  };
+}
+
+function toLogprobs(given: ChatBody): GenerateRequest["logprobs"] {
+  const top = given.top_logprobs ?? 0;
+  if (top < 0 || top > MAX_TOP_LOGPROBS)
+    throw invalid("top_logprobs", `top_logprobs must be an integer from 0 to ${MAX_TOP_LOGPROBS}, got ${top}.`);
+  if (given.logprobs) return { startLen: -1, topNum: top };
+  if (top > 0) throw invalid("top_logprobs", "top_logprobs needs logprobs to be true.");
+  return undefined;
+}
+
+/** The tools the model is told of, or null. A choice that would have to be enforced is refused. */
+function activeTools(given: ChatBody, context: ServerContext): ToolDefinition[] | null {
+  const tools = toTools(given.tools ?? []);
+  const choice = given.tool_choice ?? (tools.length > 0 ? "auto" : "none");
+  if (choice === "required" || typeof choice === "object") {
+    throw unsupported(
+      "tool_choice",
+      'forcing a tool call needs structured output, which is not part of this version; use "auto"',
+    );
+  }
+  if (choice !== "none" && choice !== "auto")
+    throw invalid("tool_choice", `tool_choice must be "none" or "auto", got ${shown(choice)}.`);
+  if (tools.length === 0 || choice === "none") return null;
+  if (given.parallel_tool_calls === false)
+    throw unsupported(
+      "parallel_tool_calls",
+      "limiting a model to one call needs structured output, which is not part of this version",
+    );
+  const { modelType, architecture } = context.engine.model;
+  const parser =
+    context.config.toolCallParser ?? (/^qwen/i.test(modelType) || /^qwen/i.test(architecture) ? "qwen25" : null);
+  if (parser === null) {
+    throw unsupported(
+      "tools",
+      `how ${modelType} models write tool calls is not known; start the server with --tool-call-parser, or send tool_choice "none"`,
+    );
+  }
+  return tools;
+}

@@ -1,0 +1,36 @@
+/** /openapi.json and /docs. Schemas are the ones that check requests; nothing is fetched from elsewhere. */
+import swagger from "@fastify/swagger";
+import swaggerUi from "@fastify/swagger-ui";
+import type { FastifyInstance, FastifySchema } from "fastify";
+import { z } from "zod";
+import { VERSION } from "./version.js";
+
+const TAGS = {
+  native: "SGLang's own API",
+  openai: "OpenAI-compatible API",
+  admin: "Health, state and control",
+} as const;
+
+/** What the docs say of a route. `body` is the schema that the route itself checks the body with. */
+export function describeRoute(tag: keyof typeof TAGS, summary: string, body?: z.ZodType): FastifySchema {
+  return {
+    tags: [tag],
+    summary,
+    ...(body && { body: z.toJSONSchema(body, { io: "input", unrepresentable: "any", reused: "inline" }) }),
+  } as FastifySchema;
+}
+
+/** Must run before the routes are registered: it sees them through a hook. */
+export async function registerOpenApi(app: FastifyInstance): Promise<void> {
+  await app.register(swagger, {
+    openapi: {
+      openapi: "3.1.0",
+      info: { title: "sglang-ts", description: "An SGLang server on plain CPUs.", version: VERSION },
+      tags: Object.entries(TAGS).map(([name, description]) => ({ name, description })),
+      components: { securitySchemes: { apiKey: { type: "http", scheme: "bearer" } } },
+      security: [{}, { apiKey: [] }],
+    },
+  });
+  await app.register(swaggerUi, { routePrefix: "/docs", uiConfig: { deepLinking: true }, staticCSP: true });
+  app.get("/openapi.json", { schema: { hide: true } as FastifySchema }, () => app.swagger());
+}

@@ -1,0 +1,2 @@
+/** Test doubles for programs and servers that use this package: seeded tiny models, no downloads. */
+export { type TinyModel, type TinyModelOptions, writeTinyModel } from "./tiny-model.js";

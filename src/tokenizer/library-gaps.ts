@@ -1,0 +1,152 @@
+/**
+ * tokenizer.json, rewritten so that @huggingface/tokenizers (a JavaScript port) does what the Rust implementation does.
+ *
+ * The port takes some steps in JavaScript's own sense: `\d` and `\w` know ASCII only, `\s` differs from Unicode's
+ * White_Space, and a few options are not read at all. Each is restated here as a Split by a regular expression, which
+ * the port translates with Unicode's meaning. What can't be restated is refused by name; nothing is read half.
+ */
+import { GPT2_PATTERN } from "./pre-tokenizers.js";
+import { asObject, asString, type Json, malformed, unsupported } from "./tokenizer-spec.js";
+
+/** @returns a new object with `json`'s fields; shares the vocabulary with it. */
+export function fillLibraryGaps(json: Json): Json {
+  const model = asObject(json.model);
+  if (model === undefined) throw malformed("tokenizer.json model", "an object", json.model);
+  checkModel(model);
+  return {
+    ...json,
+    normalizer: rewriteNormalizer(json.normalizer),
+    pre_tokenizer: rewritePreTokenizer(json.pre_tokenizer),
+    post_processor: json.post_processor ?? null,
+    decoder: json.decoder ?? null,
+    added_tokens: json.added_tokens ?? [],
+  };
+}
+
+function checkModel(model: Json): void {
+  const type = asString(model.type);
+  if (type === "Unigram" && model.byte_fallback === true) {
+    throw unsupported("tokenizer.json model", "Unigram with byte_fallback", "Unigram without it, BPE, or WordPiece");
+  }
+  if (typeof model.continuing_subword_prefix === "string" && model.continuing_subword_prefix !== "" && type === "BPE") {
+    throw unsupported("tokenizer.json model", "BPE with continuing_subword_prefix", "BPE without it");
+  }
+  if (typeof model.dropout === "number" && model.dropout > 0) {
+    throw unsupported("tokenizer.json model.dropout", String(model.dropout), "no dropout");
+  }
+}
+
+const NORMALIZERS = ["BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Strip", "StripAccents", "Lowercase", "Prepend"];
+
+function rewriteNormalizer(value: unknown): Json | null {
+  const config = asObject(value);
+  if (config === undefined) return null;
+  const type = asString(config.type) ?? "";
+  if (type === "Sequence") {
+    return { ...config, normalizers: list(config.normalizers, "normalizer").map((step) => rewriteNormalizer(step)) };
+  }
+  // The port hands `content` to String.replaceAll, where "$" has a meaning.
+  if (type === "Replace") return { ...config, content: String(config.content ?? "").replaceAll("$", "$$$$") };
+  if (NORMALIZERS.includes(type)) return config;
+  throw unsupported("tokenizer.json normalizer", type, `Sequence, Replace, ${NORMALIZERS.join(", ")}`);
+}
+
+const PUNCTUATION = "[\\p{P}\\x21-\\x2F\\x3A-\\x40\\x5B-\\x60\\x7B-\\x7E]";
+
+function rewritePreTokenizer(value: unknown): Json | null {
+  const config = asObject(value);
+  if (config === undefined) return null;
+  const type = asString(config.type) ?? "";
+  switch (type) {
+    case "Sequence":
+      return sequence(list(config.pretokenizers, "pre_tokenizer").map((step) => rewritePreTokenizer(step)));
+    case "ByteLevel":
+      // With a prefix space the port's own regex has to do: the space must come before the cut.
+      if (config.use_regex === false || config.add_prefix_space === true) return config;
+      return sequence([split(GPT2_PATTERN), { ...config, use_regex: false }]);
+    case "Digits":
+      return split(config.individual_digits === true ? "\\p{N}" : "\\p{N}+");
+    case "Punctuation":
+      return splitBy(PUNCTUATION, asString(config.behavior) ?? "Isolated", false);
+    case "Whitespace":
+      return { type: "Split", pattern: { Regex: "\\w+|[^\\w\\s]+" }, behavior: "Removed", invert: true };
+    case "WhitespaceSplit":
+      return { type: "Split", pattern: { Regex: "\\s+" }, behavior: "Removed", invert: false };
+    case "CharDelimiterSplit":
+      return { type: "Split", pattern: { String: String(config.delimiter) }, behavior: "Removed", invert: false };
+    case "Split":
+      return rewriteSplit(config);
+    case "Metaspace":
+      return rewriteMetaspace(config);
+    case "BertPreTokenizer":
+    case "FixedLength":
+      return config;
+    default:
+      throw unsupported(
+        "tokenizer.json pre_tokenizer",
+        type,
+        "Sequence, ByteLevel, Split, Metaspace, Digits, Punctuation, Whitespace, WhitespaceSplit, CharDelimiterSplit, FixedLength, BertPreTokenizer",
+      );
+  }
+}
+
+function rewriteSplit(config: Json): Json {
+  const pattern = asObject(config.pattern);
+  const regex = asString(pattern?.Regex);
+  const text = asString(pattern?.String);
+  if (regex === undefined && text === undefined) {
+    throw malformed("tokenizer.json pre_tokenizer.pattern", "{Regex} or {String}", config.pattern);
+  }
+  return splitBy(regex ?? escapeRegex(text!), asString(config.behavior) ?? "Isolated", config.invert === true);
+}
+
+/** `behavior` as in Rust's SplitDelimiterBehavior; with `invert` the pattern names what is kept, not the delimiter. */
+function splitBy(pattern: string, behavior: string, invert: boolean): Json {
+  const inside = `(?:(?!${pattern})[\\s\\S])*`;
+  switch (behavior) {
+    case "Isolated":
+      return split(pattern);
+    case "Removed":
+      return { type: "Split", pattern: { Regex: pattern }, behavior: "Removed", invert };
+    case "Contiguous":
+      if (!invert) return split(`(?:${pattern})+`);
+      break;
+    case "MergedWithPrevious":
+      if (!invert) return split(`${inside}(?:${pattern})`);
+      break;
+    case "MergedWithNext":
+      if (!invert) return split(`(?:${pattern})${inside}`);
+      break;
+  }
+  throw unsupported(
+    "tokenizer.json pre_tokenizer Split",
+    `${behavior}${invert ? " with invert" : ""}`,
+    "Isolated, Removed, and without invert Contiguous, MergedWithPrevious, MergedWithNext",
+  );
+}
+
+function rewriteMetaspace(config: Json): Json {
+  const scheme = asString(config.prepend_scheme) ?? (config.add_prefix_space === false ? "never" : "always");
+  const mark = asString(config.replacement) ?? "\u2581";
+  const metaspace = { ...config, prepend_scheme: scheme };
+  if (config.split === false) return metaspace;
+  const escaped = escapeRegex(mark);
+  return sequence([metaspace, split(`${escaped}(?:(?!${escaped})[\\s\\S])*`)]);
+}
+
+function split(pattern: string): Json {
+  return { type: "Split", pattern: { Regex: pattern }, behavior: "Isolated", invert: false };
+}
+
+function sequence(pretokenizers: (Json | null)[]): Json {
+  return { type: "Sequence", pretokenizers };
+}
+
+function list(value: unknown, field: string): unknown[] {
+  if (!Array.isArray(value)) throw malformed(`tokenizer.json ${field} Sequence`, "a list of steps", value);
+  return value;
+}
+
+function escapeRegex(text: string): string {
+  return text.replace(/[.*+?^${}()|[\]\\]/g, "\\$&");
+}
