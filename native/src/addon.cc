@@ -181,7 +181,7 @@ bool read_type(napi_env env, napi_value value, const std::string& name, int colu
 }
 
 bool inside_file(napi_env env, const std::string& name, const MappedFile& file, uint64_t offset, uint64_t rows, size_t row_size) {
-  // rows < 2^31 and row_size < 2^34: no overflow in 64 bits.
+  // rows <= 2^31 and row_size < 2^33: no overflow in 64 bits.
   if (offset <= file.size() && rows * row_size <= file.size() - offset) return true;
   throw_range(env, name + ": " + std::to_string(rows) + " rows of " + std::to_string(row_size) + " bytes at offset " + std::to_string(offset) +
                        " reach beyond the " + std::to_string(file.size()) + " bytes of " + file.path());

@@ -247,8 +247,8 @@ bool read_array(napi_env env, napi_value value, const std::string& name, const T
 
 template <class T>
 bool copy_array(napi_env env, napi_value value, const std::string& name, std::vector<T>* out) {
-  const T* data;
-  size_t length;
+  const T* data = nullptr;
+  size_t length = 0;
   if (!read_array(env, value, name, &data, &length)) return false;
   out->resize(length);
   if (length) std::memcpy(out->data(), data, length * sizeof(T));
@@ -294,8 +294,8 @@ inline bool read_property(napi_env env, napi_value object, const char* key, napi
   if (!read_string(env, value, name, &variable)) return nullptr
 
 #define REQUIRE_ARRAY(T, variable, length, value, name) \
-  const T* variable;                                    \
-  size_t length;                                        \
+  const T* variable = nullptr;                          \
+  size_t length = 0;                                    \
   if (!read_array<T>(env, value, name, &variable, &length)) return nullptr
 
 #define REQUIRE_OPEN(runtime, what)                                                          \

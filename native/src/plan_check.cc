@@ -31,7 +31,7 @@ class Checker {
                 std::to_string(high) + ", got " + std::to_string(found));
   }
 
-  bool entry(const char* name, size_t index, bool ok, const char* expected, float found) {
+  bool value(const char* name, size_t index, bool ok, const char* expected, float found) {
     if (ok) return true;
     char text[32];
     std::snprintf(text, sizeof text, "%g", static_cast<double>(found));
@@ -129,17 +129,17 @@ bool check_rows(Checker& c, const StepInputs& in, int vocab) {
     return false;
   for (size_t i = 0; i < n; i++) {
     const float temperature = in.temperature[i], top_p = in.top_p[i], min_p = in.min_p[i];
-    if (!c.entry("temperature", i, std::isfinite(temperature) && temperature >= 0, "a finite number >= 0", temperature) ||
-        !c.entry("topP", i, top_p > 0 && top_p <= 1, "a number in (0, 1]", top_p) || !c.entry("minP", i, min_p >= 0 && min_p <= 1, "a number in [0, 1]", min_p))
+    if (!c.value("temperature", i, std::isfinite(temperature) && temperature >= 0, "a finite number >= 0", temperature) ||
+        !c.value("topP", i, top_p > 0 && top_p <= 1, "a number in (0, 1]", top_p) || !c.value("minP", i, min_p >= 0 && min_p <= 1, "a number in [0, 1]", min_p))
       return false;
     const float* p = &in.penalties[3 * i];
-    if (!c.entry("penalties", 3 * i, std::isfinite(p[0]), "a finite frequency penalty", p[0]) ||
-        !c.entry("penalties", 3 * i + 1, std::isfinite(p[1]), "a finite presence penalty", p[1]) ||
-        !c.entry("penalties", 3 * i + 2, std::isfinite(p[2]) && p[2] > 0, "a finite repetition penalty > 0", p[2]))
+    if (!c.value("penalties", 3 * i, std::isfinite(p[0]), "a finite frequency penalty", p[0]) ||
+        !c.value("penalties", 3 * i + 1, std::isfinite(p[1]), "a finite presence penalty", p[1]) ||
+        !c.value("penalties", 3 * i + 2, std::isfinite(p[2]) && p[2] > 0, "a finite repetition penalty > 0", p[2]))
       return false;
   }
   for (size_t i = 0; i < in.bias_values.size(); i++)
-    if (!c.entry("biasValues", i, in.bias_values[i] < INFINITY, "a finite number or -Infinity", in.bias_values[i])) return false;
+    if (!c.value("biasValues", i, in.bias_values[i] < INFINITY, "a finite number or -Infinity", in.bias_values[i])) return false;
   return true;
 }
 

@@ -93,7 +93,8 @@ export class DecodeSet {
   nextBatch(): Batch | null {
     if (this.reqs.length === 0) return null;
     for (const req of this.reqs) {
-      if (!this.#kv.grow(req, req.length)) throw new Error(`No KV page for request ${req.rid}, which should fit alone.`);
+      if (!this.#kv.grow(req, req.length))
+        throw new Error(`No KV page for request ${req.rid}, which should fit alone.`);
     }
     this.#ratio = Math.max(
       this.#ratio - (this.#initialRatio * (1 - MIN_RATIO_SHARE)) / DECAY_STEPS,

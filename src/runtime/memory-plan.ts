@@ -59,7 +59,11 @@ export function planKvPages(needs: MemoryNeeds): number {
       `A KV cache of ${least * pageSize} tokens takes ${gib(wanted)}, but --mem-fraction-static ${memFractionStatic} of the ` +
         `${gib(available.bytes)} available (${available.source}) leaves ${gib(Math.max(0, budget))} after ${gib(weightsBytes)} of weights and ` +
         `${gib(arenaBytes)} of work space; free memory, lower --max-total-tokens, or raise --mem-fraction-static.`,
-      { field: "--mem-fraction-static", expected: `${wanted} bytes`, found: `${Math.max(0, Math.floor(budget))} bytes` },
+      {
+        field: "--mem-fraction-static",
+        expected: `${wanted} bytes`,
+        found: `${Math.max(0, Math.floor(budget))} bytes`,
+      },
     );
   }
   if (needs.maxTotalTokens !== null) return least;

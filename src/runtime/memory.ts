@@ -51,7 +51,8 @@ function* groups(root: string): Generator<{ folder: string; version: 1 | 2 }> {
     if (version === null) continue;
     const mount = join(root, version === 2 ? "sys/fs/cgroup" : "sys/fs/cgroup/memory");
     const parts = path.split("/").filter(Boolean);
-    for (let depth = parts.length; depth >= 0; depth--) yield { folder: join(mount, ...parts.slice(0, depth)), version };
+    for (let depth = parts.length; depth >= 0; depth--)
+      yield { folder: join(mount, ...parts.slice(0, depth)), version };
   }
 }
 

@@ -91,7 +91,11 @@ export class BatchRunner {
       if (!hasLastRow(item)) continue;
       this.#rowToken.push(firstToken + end - 1 - start);
       if (req.probe) {
-        this.#sampling.addTarget(req.probe.tokenIds[0] ?? 0, req.probe.tokenIds.length > 0 ? 0 : -1, req.probe.tokenIds);
+        this.#sampling.addTarget(
+          req.probe.tokenIds[0] ?? 0,
+          req.probe.tokenIds.length > 0 ? 0 : -1,
+          req.probe.tokenIds,
+        );
         returnHidden ||= req.probe.hidden;
       } else {
         this.#sampling.addSample(req);

@@ -219,7 +219,8 @@ export class ProbeOutput implements ReqOutput {
 
   finish(_req: Req, reason: FinishReason): void {
     if (this.#row) this.#resolve(this.#row);
-    else this.#reject(new SglangError("ABORTED", reason.type === "abort" ? reason.message : "The request was aborted."));
+    else
+      this.#reject(new SglangError("ABORTED", reason.type === "abort" ? reason.message : "The request was aborted."));
   }
 
   fail(error: Error): void {

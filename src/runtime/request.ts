@@ -41,7 +41,7 @@ export interface ReqInit {
   params: SamplingParams;
   /** Most output tokens: params.maxNewTokens, cut to what fits. */
   maxNewTokens: number;
-  seed: number;
+  seed: bigint;
   /** Token ids that end the answer; empty with ignoreEos and no stopTokenIds. */
   stopIds: ReadonlySet<number>;
   namespace?: string;

@@ -33,12 +33,11 @@ export class ReqSampling {
   readonly #earlyBias: Bias;
   readonly #minNewTokens: number;
 
-  constructor(params: SamplingParams, promptIds: readonly number[], stopIds: ReadonlySet<number>, seed: number) {
-    const bits = BigInt.asUintN(64, BigInt(seed));
+  constructor(params: SamplingParams, promptIds: readonly number[], stopIds: ReadonlySet<number>, seed: bigint) {
+    const bits = BigInt.asUintN(64, seed);
     this.seedLow = Number(bits & 0xffffffffn);
     this.seedHigh = Number(bits >> 32n);
-    this.penalised =
-      params.frequencyPenalty !== 0 || params.presencePenalty !== 0 || params.repetitionPenalty !== 1;
+    this.penalised = params.frequencyPenalty !== 0 || params.presencePenalty !== 0 || params.repetitionPenalty !== 1;
     if (params.repetitionPenalty !== 1) for (const id of promptIds) this.#count(id, 0);
     const bias = new Map(Object.entries(params.logitBias).map(([id, value]) => [Number(id), value]));
     this.#bias = biasOf(bias);

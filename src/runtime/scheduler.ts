@@ -55,7 +55,11 @@ export class Scheduler {
 
   constructor(runner: ModelRunner, options: SchedulerOptions) {
     this.#options = options;
-    this.kv = new KvCache({ pages: runner.pages, pageSize: runner.pageSize, disableRadixCache: options.disableRadixCache });
+    this.kv = new KvCache({
+      pages: runner.pages,
+      pageSize: runner.pageSize,
+      disableRadixCache: options.disableRadixCache,
+    });
     this.#runner = new BatchRunner(runner);
     this.#prefill = new PrefillQueue(this.kv, options, options.random);
     this.#decode = new DecodeSet(this.kv, options.conservativeness);
@@ -331,11 +335,11 @@ export class Scheduler {
 
   #load(): Load {
     const { pool, availablePages } = this.kv;
-    let running = -this.#prefill.waiting.length;
-    for (const _ of this.#live()) running++;
+    const { waiting, partial } = this.#prefill;
+    const inStep = this.#step?.items.filter(({ req }) => req.state === "prefill" && req !== partial).length ?? 0;
     return {
-      running,
-      queued: this.#prefill.waiting.length,
+      running: this.#decode.reqs.length + (partial ? 1 : 0) + inStep,
+      queued: waiting.length,
       usedTokens: (pool.pages - availablePages) * pool.pageSize,
       maxTokens: pool.capacity,
     };

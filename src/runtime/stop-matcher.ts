@@ -86,7 +86,8 @@ export class StopMatcher {
     this.#text += text;
     if (!mayStop) this.#openFrom = this.#text.length;
     const found = mayStop && text.length > 0 ? this.#find(from) : null;
-    if (found) return { text: this.#show(this.#trim ? Math.max(found.start, this.#shown) : found.end), matched: found.matched };
+    if (found)
+      return { text: this.#show(this.#trim ? Math.max(found.start, this.#shown) : found.end), matched: found.matched };
     return { text: this.#show(this.#text.length - this.#held()), matched: null };
   }
 

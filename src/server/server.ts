@@ -8,7 +8,7 @@
  */
 import { randomUUID } from "node:crypto";
 import type { AddressInfo } from "node:net";
-import Fastify, { type FastifyBaseLogger, type FastifyInstance } from "fastify";
+import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from "fastify";
 import { SglangError } from "../core/errors.js";
 import { logger as coreLogger, type Logger } from "../core/logger.js";
 import { EngineMetrics } from "../core/metrics.js";
@@ -81,7 +81,7 @@ async function build(options: ServerOptions): Promise<{ app: FastifyInstance; co
   };
   const app = Fastify({
     loggerInstance: logger as unknown as FastifyBaseLogger,
-    disableRequestLogging: true,
+    logController: new LogController({ disableRequestLogging: true }),
     bodyLimit: config.bodyLimit,
     requestIdHeader: false,
     genReqId: ({ headers }) => {
@@ -90,7 +90,6 @@ async function build(options: ServerOptions): Promise<{ app: FastifyInstance; co
     },
     routerOptions: { maxParamLength: 1024 },
     // Bodies are checked by the routes themselves, with errors in one form; schemas serve the documentation.
-    ajv: { customOptions: { strict: false } },
   });
   app.setValidatorCompiler(() => () => true);
   app.setSerializerCompiler(() => (value) => JSON.stringify(value));
@@ -155,9 +154,20 @@ function addBodyParser(app: FastifyInstance): void {
   const parseJson = app.getDefaultJsonParser("error", "error");
   app.removeAllContentTypeParsers();
   app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
-    if (body === "") done(null, undefined);
-    else parseJson(request, body as string, done);
+    if (body === "") return done(null, undefined);
+    parseJson(request, body as string, (error, value) => {
+      done(error && new SglangError("INVALID_REQUEST", `The request body is not valid JSON: ${jsonProblem(body as string)}.`), value);
+    });
   });
+}
+
+function jsonProblem(body: string): string {
+  try {
+    JSON.parse(body);
+    return "the keys __proto__ and constructor.prototype are not accepted";
+  } catch (error) {
+    return (error as Error).message;
+  }
 }
 
 /**

@@ -23,7 +23,7 @@ const NAMES: readonly (readonly [huggingFace: string, gguf: string])[] = [
 ];
 const TOKEN_TYPE = { normal: 1, control: 3 } as const;
 
-/** @throws RangeError for a rope scaling other than none, linear, llama3, or yarn with its usual ramp. */
+/** @throws RangeError for a sliding window, and for a rope scaling other than linear, llama3, or yarn with its usual ramp. */
 export async function writeTinyGguf(
   path: string,
   config: TinyConfig,
@@ -32,6 +32,7 @@ export async function writeTinyGguf(
   dtype: QuantizableDType,
 ): Promise<void> {
   const architecture = config.model_type === "qwen2" ? "qwen2" : "llama";
+  if (typeof config.sliding_window === "number") throw new RangeError("a sliding window has no GGUF form here");
   const rope = ropeScaling(config);
   const stored = tensors.map(({ name, shape, values }): GgufTensor => {
     const type = shape.length === 1 ? "F32" : dtype;

@@ -10,8 +10,8 @@ import { Worker } from "node:worker_threads";
 import { SglangError } from "../core/errors.js";
 import type { TokenizerSpec } from "./tokenizer-spec.js";
 
-/** Texts from this many UTF-16 units on are worth a thread: below it `encode` takes a few milliseconds at most. */
-export const LONG_TEXT_CHARS = 4096;
+/** Texts from this many UTF-16 units on are worth a thread: below it `encode` takes a few milliseconds (Chinese is slowest). */
+export const LONG_TEXT_CHARS = 1024;
 
 /** Mirrors createLibrary in hf-tokenizer.ts. */
 const WORKER_SOURCE = `

@@ -19,7 +19,7 @@ export function sentencePieceModel(vocabulary: GgufVocabulary): GgufModel {
   return {
     json: {
       normalizer: prefix ? { type: "Sequence", normalizers: [{ type: "Prepend", prepend: SPACE }, toMark] } : toMark,
-      pre_tokenizer: wordCut(vocabulary.tokens),
+      pre_tokenizer: null,
       model: {
         type: "BPE",
         vocab: vocabulary.ids(),
@@ -73,14 +73,4 @@ function mergesByScore(vocabulary: GgufVocabulary): { merges: [string, string][]
     }
   }
   return { merges, ranks: Uint32Array.from(rankOf) };
-}
-
-/**
- * SentencePiece merges over the whole text. Where no piece holds a space after other text, no merge can cross the
- * start of a word, so cutting there changes nothing and makes words cacheable.
- */
-function wordCut(tokens: readonly string[]): Json | null {
-  const crosses = new RegExp(`[^${SPACE}]${SPACE}`);
-  if (tokens.some((token) => crosses.test(token))) return null;
-  return { type: "Split", pattern: { Regex: `${SPACE}*[^${SPACE}]+` }, behavior: "Isolated", invert: false };
 }

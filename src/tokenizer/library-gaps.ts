@@ -16,7 +16,7 @@ export function fillLibraryGaps(json: Json): Json {
   return {
     ...json,
     normalizer: rewriteNormalizer(json.normalizer),
-    pre_tokenizer: rewritePreTokenizer(json.pre_tokenizer),
+    pre_tokenizer: wordCut(json, model) ?? rewritePreTokenizer(json.pre_tokenizer),
     post_processor: json.post_processor ?? null,
     decoder: json.decoder ?? null,
     added_tokens: json.added_tokens ?? [],
@@ -51,6 +51,8 @@ function rewriteNormalizer(value: unknown): Json | null {
   throw unsupported("tokenizer.json normalizer", type, `Sequence, Replace, ${NORMALIZERS.join(", ")}`);
 }
 
+/** SentencePiece's mark for a space. */
+const SPACE = "\u2581";
 const PUNCTUATION = "[\\p{P}\\x21-\\x2F\\x3A-\\x40\\x5B-\\x60\\x7B-\\x7E]";
 
 function rewritePreTokenizer(value: unknown): Json | null {
@@ -90,6 +92,28 @@ function rewritePreTokenizer(value: unknown): Json | null {
   }
 }
 
+/**
+ * SentencePiece-style BPE merges over the whole text at once, which is slow and never cached. Where no entry of the
+ * vocabulary holds a space after other text, no merge can cross the start of a word, so cutting there changes nothing.
+ * Gemma's Split on " " counts as no cut: its normaliser has left no space to split on.
+ * @returns null when the texts are cut otherwise, or may not be cut.
+ */
+function wordCut(json: Json, model: Json): Json | null {
+  const pre = asObject(json.pre_tokenizer);
+  const uncut = pre === undefined || (pre.type === "Split" && asObject(pre.pattern)?.String === " ");
+  if (!uncut || model.type !== "BPE" || model.ignore_merges === true || !marksSpaces(json.normalizer)) return null;
+  const crosses = new RegExp(`[^${SPACE}]${SPACE}`);
+  for (const token of Object.keys(asObject(model.vocab) ?? {})) if (crosses.test(token)) return null;
+  return split(`${SPACE}*[^${SPACE}]+`);
+}
+
+function marksSpaces(normalizer: unknown): boolean {
+  const config = asObject(normalizer);
+  if (config === undefined) return false;
+  if (Array.isArray(config.normalizers)) return config.normalizers.some(marksSpaces);
+  return config.type === "Replace" && asObject(config.pattern)?.String === " " && config.content === SPACE;
+}
+
 function rewriteSplit(config: Json): Json {
   const pattern = asObject(config.pattern);
   const regex = asString(pattern?.Regex);
@@ -127,7 +151,7 @@ function splitBy(pattern: string, behavior: string, invert: boolean): Json {
 
 function rewriteMetaspace(config: Json): Json {
   const scheme = asString(config.prepend_scheme) ?? (config.add_prefix_space === false ? "never" : "always");
-  const mark = asString(config.replacement) ?? "\u2581";
+  const mark = asString(config.replacement) ?? SPACE;
   const metaspace = { ...config, prepend_scheme: scheme };
   if (config.split === false) return metaspace;
   const escaped = escapeRegex(mark);

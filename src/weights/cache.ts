@@ -19,7 +19,7 @@ import { hashFile } from "./digest.js";
 import { pause, type Transfer } from "./transfer.js";
 
 /** A lock whose holder has not touched it for this long belongs to a process that died. */
-const LOCK_STALE_MS = 30_000;
+const LOCK_STALE_MS = 15_000;
 const LOCK_POLL_MS = 500;
 
 export interface CacheFolders {
@@ -131,7 +131,7 @@ async function readStamps(folder: string): Promise<Record<string, Stamp>> {
 
 /**
  * Runs `work` while this process alone holds `<path>.lock`. A second process waits with a message; a lock whose holder
- * died is taken over after half a minute.
+ * died is taken over after a quarter of a minute.
  * @param work gets a signal that also fires when the lock was lost (the machine slept, say)
  */
 export async function withLock<T>(

@@ -55,7 +55,15 @@ export async function resolveRepo(
   } catch (error) {
     if (options.signal?.aborted || !SglangError.isInstance(error) || error.code !== "DOWNLOAD_FAILED") throw error;
     const there = await findComplete(spec, hub, folders).catch(() => null);
-    if (there === null) throw error;
+    if (there === null) {
+      const endpoint = spec.hub === "huggingface" ? "HF_ENDPOINT" : "MODELSCOPE_DOMAIN";
+      throw new SglangError(
+        "DOWNLOAD_FAILED",
+        `${repoText(spec)} can't be fetched: ${error.message.replace(/\.$/, "")}. Try later, name a mirror of the hub with ${endpoint}, or give a local path.`,
+        error.details,
+        { cause: error },
+      );
+    }
     options.onMessage?.(`${error.message}, using the copy of ${spec.repo} that is already here.`);
     return { path: there, source: "cache" };
   }

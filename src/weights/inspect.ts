@@ -220,7 +220,7 @@ export function formatInspection(data: Inspection, options: { tensors: boolean; 
     facts.push(["not read", data.skipped.map(({ name, dtype }) => `${name} (${dtype})`).join(", ")]);
   const sections = [
     table(facts),
-    `Types\n${table(data.dtypes.map(({ dtype, tensors, parameters, bytes }) => [dtype, `${tensors} tensors`, `${count(parameters)} parameters`, size(bytes)]))}`,
+    `Types\n${table(data.dtypes.map(({ dtype, tensors, parameters, bytes }) => [dtype, `${tensors} ${tensors === 1 ? "tensor" : "tensors"}`, `${count(parameters)} parameters`, size(bytes)]))}`,
     `${data.format === "gguf" ? "Metadata" : "Config"}\n${table(data.metadata.map(({ key, value }) => [key, value]))}`,
   ];
   if (data.files.length > 1) sections.push(`Files\n${table(data.files.map((file) => [basename(file)]))}`);

@@ -1,6 +1,7 @@
+import { closeSync, ftruncateSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import fc from "fast-check";
-import { describe, expect, it, vi } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import { rowBytes } from "../../src/core/dtype.js";
 import { SglangError } from "../../src/core/errors.js";
 import type { TensorInfo } from "../../src/core/model-files.js";
@@ -42,10 +43,20 @@ const safetensors = rawSafetensors(
   new Uint8Array(40),
 );
 
+const scratch = openSync(put(folder, "fuzzed", ""), "r+");
+afterAll(() => closeSync(scratch));
+
+/** Opens a file with this content. One file, written in place: some file systems flush a file that is written anew. */
+function fileOf(bytes: Uint8Array): ModelFile {
+  writeSync(scratch, bytes, 0, bytes.length, 0);
+  ftruncateSync(scratch, bytes.length);
+  return new ModelFile(join(folder, "fuzzed"));
+}
+
 /** A step that damages a file: bytes overwritten, bits flipped, a piece cut out, repeated, or put in. */
 type Damage = (bytes: Buffer) => Buffer;
-// Without bias: fast-check would damage the first bytes most of the time.
-const position = fc.noBias(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }));
+// Evenly over the file; fast-check would rather damage the first bytes all the time.
+const position = fc.noBias(fc.integer({ min: 0, max: 2 ** 20 - 1 })).map((n) => n / 2 ** 20);
 const at = (bytes: Buffer, share: number) => Math.floor(bytes.length * share);
 const damage: fc.Arbitrary<Damage> = fc.oneof(
   fc.tuple(position, fc.integer({ min: 0, max: 255 })).map(([share, value]) => (bytes: Buffer) => {
@@ -106,7 +117,7 @@ function fuzz(original: Buffer, parse: (file: ModelFile) => { tensors: readonly 
   fc.assert(
     fc.property(fc.array(damage, { minLength: 1, maxLength: 3 }), (steps) => {
       const bytes = steps.reduce((current, step) => step(current), original);
-      const file = new ModelFile(put(folder, "fuzzed", bytes));
+      const file = fileOf(bytes);
       read.mockClear();
       try {
         checkSound(parse(file).tensors, bytes.length);
@@ -135,14 +146,14 @@ describe("damaged files", () => {
     const { accepted, refused } = fuzz(gguf, parseGguf, 1500);
     const after = process.memoryUsage();
     // Both happen, or the damage is too harmless or too gross to prove anything.
-    expect(accepted).toBeGreaterThan(20);
+    expect(accepted).toBeGreaterThan(50);
     expect(refused).toBeGreaterThan(500);
     expect(after.rss - before.rss).toBeLessThan(500 * 2 ** 20);
   });
 
   it("are refused with an SglangError or are sound: safetensors", () => {
     const { accepted, refused } = fuzz(safetensors, parseSafetensors, 1500);
-    expect(accepted).toBeGreaterThan(20);
+    expect(accepted).toBeGreaterThan(10);
     expect(refused).toBeGreaterThan(500);
   });
 
@@ -152,7 +163,7 @@ describe("damaged files", () => {
       [safetensors, parseSafetensors],
     ] as const) {
       for (let length = 0; length < original.length; length++) {
-        const file = new ModelFile(put(folder, "cut", original.subarray(0, length)));
+        const file = fileOf(original.subarray(0, length));
         try {
           parse(file);
           // GGUF does not need the padding behind its last tensor.
@@ -170,7 +181,7 @@ describe("damaged files", () => {
     const prefixes = [Buffer.alloc(0), gguf.subarray(0, 8), gguf.subarray(0, 24), safetensors.subarray(0, 9)];
     fc.assert(
       fc.property(fc.constantFrom(...prefixes), fc.uint8Array({ maxLength: 200 }), (prefix, noise) => {
-        const file = new ModelFile(put(folder, "noise", Buffer.concat([prefix, noise])));
+        const file = fileOf(Buffer.concat([prefix, noise]));
         try {
           for (const parse of [parseGguf, parseSafetensors]) expect(() => parse(file)).toThrow(SglangError);
         } finally {

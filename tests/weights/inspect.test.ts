@@ -136,7 +136,7 @@ describe("formatInspection", () => {
       ].join("\n"),
     );
     expect(text).toContain(
-      "Types\n  F32   1 tensors  1.0 k parameters  3.9 KiB\n  Q8_0  1 tensors  128 parameters    136 B",
+      "Types\n  F32   1 tensor  1.0 k parameters  3.9 KiB\n  Q8_0  1 tensor  128 parameters    136 B",
     );
     expect(text).toContain("\n\nMetadata\n  general.architecture");
     expect(text).not.toContain("a.weight");

@@ -49,31 +49,35 @@ SGL_INLINE void load_affine(const uint8_t* unit, const uint8_t* step, int half, 
 
 alignas(16) constexpr uint8_t kIq4Table[16] = {1, 24, 45, 63, 79, 93, 106, 118, 129, 141, 153, 166, 181, 197, 217, 241};
 
-/// The part of a plane of high bits that rows 4 * group .. + 3 of a half step need.
+/// High bits for rows 4 * group .. + 3 of a half step, those of the first row in place; next_plane moves on by a row.
 template <PackedFormat F>
 SGL_INLINE Q load_plane(const uint8_t* step, int half, int group, int tile) {
   constexpr PackedLayout L = packed_layout(F);
+  if constexpr (L.high_bits == 0) return Q();
   const uint8_t* p = step + L.code_bytes() + (tile * 2 + half) * 64 * L.high_bits;
-  if constexpr (L.high_bits == 2) return q_load(p + group * 64);
+  if constexpr (L.high_bits == 2) return q_ror<28>(q_load(p + group * 64));
   const Q plane = q_load(p);
   return group == 0 ? q_shl<4>(plane) : plane;
 }
+template <PackedFormat F> SGL_INLINE Q next_plane(Q plane) {
+  constexpr PackedLayout L = packed_layout(F);
+  if constexpr (L.high_bits == 2) return q_ror<2>(plane);
+  if constexpr (L.high_bits == 1) return q_shr<1>(plane);
+  return plane;
+}
 
-/// Codes of row 4 * group + R of half step H: 4 k of 16 channels, a byte each.
-template <PackedFormat F, int H, int R>
-SGL_INLINE Q load_codes(const uint8_t* step, int group, int tile, Q plane) {
+/// Codes of one row of half step H: 4 k of 16 channels, a byte each.
+template <PackedFormat F, int H>
+SGL_INLINE Q load_codes(const uint8_t* step, int row, int tile, Q plane) {
   constexpr PackedLayout L = packed_layout(F);
   if constexpr (L.code_bits == 8) {
-    return q_load(step + tile * 1024 + (H * 8 + group * 4 + R) * 64);
+    return q_load(step + tile * 1024 + (H * 8 + row) * 64);
   } else {
-    const Q packed = q_load(step + tile * 512 + (group * 4 + R) * 64);
+    const Q packed = q_load(step + tile * 512 + row * 64);
     const Q code = H == 0 ? q_low4(packed) : q_high4(packed);
     if constexpr (F == PackedFormat::IQ4_NL) return q_table(code, kIq4Table);
-    if constexpr (L.high_bits == 1) return q_merge(code, q_shr<R>(plane), 0x10101010u);
-    if constexpr (L.high_bits == 2) {
-      if constexpr (R < 2) return q_merge(code, q_shl<4 - 2 * R>(plane), 0x30303030u);
-      return q_merge(code, q_shr<2 * R - 4>(plane), 0x30303030u);
-    }
+    if constexpr (L.high_bits == 1) return q_merge(code, plane, 0x10101010u);
+    if constexpr (L.high_bits == 2) return q_merge(code, plane, 0x30303030u);
     return code;
   }
 }
@@ -90,7 +94,7 @@ template <int R, int B> struct Sums {
   V at[B][R][2];
 };
 
-template <PackedFormat F, int R, int B, int J>
+template <int R, int B, int J>
 SGL_INLINE void use_codes(Sums<R, B>& sums, const Q (&codes)[B][2], const V (&a)[B][2], const V (&b)[B][2], const float* x,
                           size_t x_stride) {
   V w[B][2];
@@ -108,20 +112,6 @@ SGL_INLINE void use_codes(Sums<R, B>& sums, const Q (&codes)[B][2], const V (&a)
   }
 }
 
-template <PackedFormat F, int R, int B, int H, int ROW>
-SGL_INLINE void direct_row(Sums<R, B>& sums, const uint8_t* const (&step)[B], int group, const Q (&plane)[B][2], const V (&a)[B][2],
-                           const V (&b)[B][2], const float* x, size_t x_stride) {
-  Q codes[B][2];
-#pragma GCC unroll 2
-  for (int i = 0; i < B; i++)
-#pragma GCC unroll 2
-    for (int t = 0; t < 2; t++) codes[i][t] = load_codes<F, H, ROW>(step[i], group, t, plane[i][t]);
-  use_codes<F, R, B, 0>(sums, codes, a, b, x + ROW * 4, x_stride);
-  use_codes<F, R, B, 1>(sums, codes, a, b, x + ROW * 4, x_stride);
-  use_codes<F, R, B, 2>(sums, codes, a, b, x + ROW * 4, x_stride);
-  use_codes<F, R, B, 3>(sums, codes, a, b, x + ROW * 4, x_stride);
-}
-
 template <PackedFormat F, int R, int B, int H>
 SGL_INLINE void direct_half(Sums<R, B>& sums, const uint8_t* const (&unit)[B], const uint8_t* const (&step)[B],
                             const uint8_t* const (&ahead)[B], const float* x, size_t x_stride) {
@@ -129,22 +119,33 @@ SGL_INLINE void direct_half(Sums<R, B>& sums, const uint8_t* const (&unit)[B], c
   constexpr int kLines = (L.step_bytes() / 64 + 3) / 4;  // prefetched per group: a quarter of a step
   V a[B][2], b[B][2];
 #pragma GCC unroll 1
-  for (int g = 0; g < 2; g++, x += 16) {
+  for (int g = 0; g < 2; g++) {
     Q plane[B][2];
 #pragma GCC unroll 2
     for (int i = 0; i < B; i++) {
 #pragma GCC unroll 2
       for (int t = 0; t < 2; t++) {
         if (L.groups() == 2 || g == 0) load_affine<F>(unit[i], step[i], H, g, t, a[i][t], b[i][t]);
-        if constexpr (L.high_bits != 0) plane[i][t] = load_plane<F>(step[i], H, g, t);
+        plane[i][t] = load_plane<F>(step[i], H, g, t);
       }
 #pragma GCC unroll 16
       for (int l = 0; l < kLines; l++) prefetch(ahead[i] + ((H * 2 + g) * kLines + l) * 64);
     }
-    direct_row<F, R, B, H, 0>(sums, step, g, plane, a, b, x, x_stride);
-    direct_row<F, R, B, H, 1>(sums, step, g, plane, a, b, x, x_stride);
-    direct_row<F, R, B, H, 2>(sums, step, g, plane, a, b, x, x_stride);
-    direct_row<F, R, B, H, 3>(sums, step, g, plane, a, b, x, x_stride);
+#pragma GCC unroll 1
+    for (int r = 0; r < 4; r++, x += 4) {
+      Q codes[B][2];
+#pragma GCC unroll 2
+      for (int i = 0; i < B; i++)
+#pragma GCC unroll 2
+        for (int t = 0; t < 2; t++) {
+          codes[i][t] = load_codes<F, H>(step[i], g * 4 + r, t, plane[i][t]);
+          plane[i][t] = next_plane<F>(plane[i][t]);
+        }
+      use_codes<R, B, 0>(sums, codes, a, b, x, x_stride);
+      use_codes<R, B, 1>(sums, codes, a, b, x, x_stride);
+      use_codes<R, B, 2>(sums, codes, a, b, x, x_stride);
+      use_codes<R, B, 3>(sums, codes, a, b, x, x_stride);
+    }
   }
 }
 
@@ -165,7 +166,7 @@ SGL_INLINE void direct_quantised(Sums<R, B>& sums, const uint8_t* data, size_t b
       ahead[i] = data + i * block_bytes + next;
     }
     direct_half<F, R, B, 0>(sums, unit, step, ahead, x, x_stride);
-    direct_half<F, R, B, 1>(sums, unit, step, ahead, x, x_stride);
+    direct_half<F, R, B, 1>(sums, unit, step, ahead, x + 32, x_stride);
   }
   if (columns % 64 != 0) {
 #pragma GCC unroll 2
@@ -244,28 +245,16 @@ static void direct_rows(const MatmulArgs& args, const PackedBlock* blocks, int c
   int i = 0;
   if (args.m == 1)
     for (; i + 2 <= count; i += 2) direct<F, 1, 2>(args, blocks + i, 0);
+  const int passes = (args.m + kDirectRows - 1) / kDirectRows;  // later passes find the block in L2
   for (; i < count; i++)
-    for (int row = 0; row < args.m;) {
-      const int left = args.m - row;
-      if (kDirectRows >= 8 && left >= 7 && left != 9) {
-        if constexpr (kDirectRows >= 8) {
-          if (left == 7) {
-            direct<F, 7, 1>(args, blocks + i, row);
-            row += 7;
-          } else {
-            direct<F, 8, 1>(args, blocks + i, row);
-            row += 8;
-          }
-        }
-        continue;
-      }
-      const int take = lesser(left, kDirectRows);
+    for (int row = 0, left = passes; row < args.m; left--) {
+      const int take = (args.m - row + left - 1) / left;
       switch (take) {
 #define SGL_CASE(n) \
   case n: \
     if constexpr (n <= kDirectRows) direct<F, n, 1>(args, blocks + i, row); \
     break;
-        SGL_CASE(1) SGL_CASE(2) SGL_CASE(3) SGL_CASE(4) SGL_CASE(5) SGL_CASE(6)
+        SGL_CASE(1) SGL_CASE(2) SGL_CASE(3) SGL_CASE(4)
 #undef SGL_CASE
       }
       row += take;
@@ -274,32 +263,26 @@ static void direct_rows(const MatmulArgs& args, const PackedBlock* blocks, int c
 
 // ---- panel path
 
-template <PackedFormat F, int H, int ROW>
-SGL_INLINE void panel_row(const uint8_t* step, int group, int tile, Q plane, V a, V b, float* out) {
-  const Q codes = load_codes<F, H, ROW>(step, group, tile, plane);
-  v_store(out + (ROW * 4 + 0) * 32, v_fma(q_byte<0>(codes), a, b));
-  v_store(out + (ROW * 4 + 1) * 32, v_fma(q_byte<1>(codes), a, b));
-  v_store(out + (ROW * 4 + 2) * 32, v_fma(q_byte<2>(codes), a, b));
-  v_store(out + (ROW * 4 + 3) * 32, v_fma(q_byte<3>(codes), a, b));
-}
-
 template <PackedFormat F, int H>
 SGL_INLINE void panel_half(const uint8_t* unit, const uint8_t* step, float* out) {
   constexpr PackedLayout L = packed_layout(F);
+#pragma GCC unroll 1
   for (int t = 0; t < 2; t++) {
     V a, b;
+#pragma GCC unroll 1
     for (int g = 0; g < 2; g++) {
       if (L.groups() == 2 || g == 0) load_affine<F>(unit, step, H, g, t, a, b);
-      Q plane;
-      if constexpr (L.high_bits != 0)
-        plane = load_plane<F>(step, H, g, t);
-      else
-        plane = Q();
+      Q plane = load_plane<F>(step, H, g, t);
       float* at = out + g * 16 * 32 + t * 16;
-      panel_row<F, H, 0>(step, g, t, plane, a, b, at);
-      panel_row<F, H, 1>(step, g, t, plane, a, b, at);
-      panel_row<F, H, 2>(step, g, t, plane, a, b, at);
-      panel_row<F, H, 3>(step, g, t, plane, a, b, at);
+#pragma GCC unroll 1
+      for (int r = 0; r < 4; r++, at += 4 * 32) {
+        const Q codes = load_codes<F, H>(step, g * 4 + r, t, plane);
+        plane = next_plane<F>(plane);
+        v_store(at, v_fma(q_byte<0>(codes), a, b));
+        v_store(at + 32, v_fma(q_byte<1>(codes), a, b));
+        v_store(at + 64, v_fma(q_byte<2>(codes), a, b));
+        v_store(at + 96, v_fma(q_byte<3>(codes), a, b));
+      }
     }
   }
 }
@@ -409,7 +392,7 @@ static void panel_rows(const MatmulArgs& args, const PackedBlock* blocks, int co
 template <PackedFormat F>
 static void matmul_run(const MatmulArgs& args, const PackedBlock* blocks, int count) {
   if constexpr (kDirectRows > 0)
-    if (args.m <= kDirectRows) return direct_rows<F>(args, blocks, count);
+    if (args.m <= kDirectLimit) return direct_rows<F>(args, blocks, count);
   panel_rows<F>(args, blocks, count);
 }
 

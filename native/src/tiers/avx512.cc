@@ -13,6 +13,11 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"  // _mm512_undefined_ps in the compiler's own header
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
 SGL_AVX512_REGION
 
 namespace sgl {

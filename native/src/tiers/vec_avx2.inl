@@ -8,7 +8,8 @@ struct Q {
 };
 
 constexpr int kTileRows = 6, kTileVecs = 1;  // 12 accumulators, 2 weights, 1 broadcast
-constexpr int kDirectRows = 3;               // most rows for which unpacking in registers beats a panel
+constexpr int kDirectRows = 2;               // rows that share one unpacking in registers
+constexpr int kDirectLimit = 4;              // most rows for which that beats a panel
 constexpr int kPanelK = 128;                 // k per panel: 16 KiB, L1 may be 32 KiB
 
 SGL_INLINE V v_zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }
@@ -122,6 +123,10 @@ SGL_INLINE Q q_low4(Q q) {
 }
 template <int N> SGL_INLINE Q q_shl(Q q) { return {_mm256_slli_epi32(q.lo, N), _mm256_slli_epi32(q.hi, N)}; }
 template <int N> SGL_INLINE Q q_shr(Q q) { return {_mm256_srli_epi32(q.lo, N), _mm256_srli_epi32(q.hi, N)}; }
+template <int N> SGL_INLINE Q q_ror(Q q) {
+  const Q low = q_shr<N>(q), high = q_shl<32 - N>(q);
+  return {_mm256_or_si256(low.lo, high.lo), _mm256_or_si256(low.hi, high.hi)};
+}
 SGL_INLINE Q q_high4(Q q) { return q_low4(q_shr<4>(q)); }
 /// code | (plane & mask)
 SGL_INLINE Q q_merge(Q code, Q plane, uint32_t mask) {

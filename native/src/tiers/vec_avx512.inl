@@ -4,7 +4,8 @@ typedef __m512 V;
 typedef __m512i Q;
 
 constexpr int kTileRows = 12, kTileVecs = 2;  // 24 accumulators, 2 weights, 1 broadcast
-constexpr int kDirectRows = 8;                // most rows for which unpacking in registers beats a panel
+constexpr int kDirectRows = 4;                // rows that share one unpacking in registers
+constexpr int kDirectLimit = 8;               // most rows for which that beats a panel
 constexpr int kPanelK = 256;                  // k per panel: 32 KiB
 
 SGL_INLINE V v_zero() { return _mm512_setzero_ps(); }
@@ -86,6 +87,7 @@ SGL_INLINE Q q_low4(Q q) { return _mm512_and_si512(q, _mm512_set1_epi8(15)); }
 SGL_INLINE Q q_high4(Q q) { return _mm512_and_si512(_mm512_srli_epi32(q, 4), _mm512_set1_epi8(15)); }
 template <int N> SGL_INLINE Q q_shl(Q q) { return _mm512_slli_epi32(q, N); }
 template <int N> SGL_INLINE Q q_shr(Q q) { return _mm512_srli_epi32(q, N); }
+template <int N> SGL_INLINE Q q_ror(Q q) { return _mm512_ror_epi32(q, N); }
 /// code | (plane & mask)
 SGL_INLINE Q q_merge(Q code, Q plane, uint32_t mask) {
   return _mm512_ternarylogic_epi32(code, plane, _mm512_set1_epi32((int)mask), 0xf8);

@@ -10,7 +10,7 @@ constexpr int kTileRows = 6, kTileVecs = 1;  // 24 of 32 NEON registers
 #else
 constexpr int kTileRows = 2, kTileVecs = 1;  // 8 of 16 SSE registers
 #endif
-constexpr int kDirectRows = 0;  // rows always go through a panel: less code to compile
+constexpr int kDirectRows = 1, kDirectLimit = 0;  // rows always go through a panel: less code to compile
 constexpr int kPanelK = 128;    // k per panel: 16 KiB
 
 template <class T> SGL_INLINE T read_as(const void* p) {
@@ -115,6 +115,7 @@ SGL_INLINE Q q_low4(Q q) { return q & 0x0f0f0f0fu; }
 SGL_INLINE Q q_high4(Q q) { return (q >> 4) & 0x0f0f0f0fu; }
 template <int N> SGL_INLINE Q q_shl(Q q) { return q << N; }
 template <int N> SGL_INLINE Q q_shr(Q q) { return q >> N; }
+template <int N> SGL_INLINE Q q_ror(Q q) { return q >> N | q << (32 - N); }
 /// code | (plane & mask)
 SGL_INLINE Q q_merge(Q code, Q plane, uint32_t mask) { return code | (plane & mask); }
 /// Bytes 0..15 replaced by table[byte].

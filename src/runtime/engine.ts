@@ -1,0 +1,417 @@
+/**
+ * The engine: six verbs over one model.
+ *
+ * ```ts
+ * await using engine = await Engine.load("qwen2.5-coder-0.5b");
+ * for await (const chunk of engine.generate({ prompt: { text: "Once upon a time" } })) process.stdout.write(chunk.textDelta);
+ * ```
+ */
+import { randomUUID } from "node:crypto";
+import { invalidField, SglangError } from "../core/errors.js";
+import type {
+  EmbedRequest,
+  EmbedResult,
+  EngineApi,
+  EngineStats,
+  GenerateChunk,
+  GenerateRequest,
+  ModelInfo,
+  ScoreRequest,
+  ScoreResult,
+} from "../core/protocol.js";
+import { resolveSamplingParams, type SamplingParams } from "../core/sampling-params.js";
+import { createDetokenizer } from "../tokenizer/detokenizer.js";
+import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import type { RowOutput } from "./batch.js";
+import { ChunkStream } from "./chunk-stream.js";
+import { type EngineConfig, prefillStepTokens } from "./config.js";
+import { type LoadOptions, loadEngineParts } from "./load.js";
+import type { ModelRunner } from "./model-runner.js";
+import { AnswerOutput, ProbeOutput, TokenTexts } from "./output.js";
+import type { Random } from "./policy.js";
+import { checkLogprobs, fitPrompt, type LongTextEncoder, PromptEncoder } from "./prompt.js";
+import { createRandom } from "./random.js";
+import { type Probe, Req } from "./request.js";
+import { Scheduler } from "./scheduler.js";
+import { StopMatcher } from "./stop-matcher.js";
+import { TimeSlices } from "./time-slices.js";
+
+/** Prompt tokens the detokenizer sees before the answer, for spaces and split characters at its start. */
+const PROMPT_TAIL = 16;
+const ABORTED = "The caller aborted the request.";
+
+/** What an engine is made of; {@link Engine.load} makes these from a model, tests from fakes. */
+export interface EngineParts {
+  runner: ModelRunner;
+  tokenizer: Tokenizer;
+  config: EngineConfig;
+  model: ModelInfo;
+  /** Tokenises long texts; null = on the event loop. */
+  encoders: LongTextEncoder | null;
+  /** Check page accounting after every step. @default false */
+  strict?: boolean;
+}
+
+export class Engine implements EngineApi {
+  readonly model: ModelInfo;
+  readonly tokenizer: Tokenizer;
+  readonly config: EngineConfig;
+  readonly #runner: ModelRunner;
+  readonly #scheduler: Scheduler;
+  readonly #encoder: PromptEncoder;
+  readonly #encoders: LongTextEncoder | null;
+  readonly #texts: TokenTexts;
+  readonly #random: Random;
+  readonly #rids = new Set<string>();
+  readonly #startedAt = performance.now();
+  #closed: Promise<void> | null = null;
+
+  constructor(parts: EngineParts) {
+    const { runner, tokenizer, config, model } = parts;
+    this.model = model;
+    this.tokenizer = tokenizer;
+    this.config = config;
+    this.#runner = runner;
+    this.#encoders = parts.encoders;
+    this.#encoder = new PromptEncoder(tokenizer, runner.vocabSize, new TimeSlices(), parts.encoders);
+    this.#texts = new TokenTexts(tokenizer);
+    this.#random = createRandom(config.randomSeed);
+    this.#scheduler = new Scheduler(runner, {
+      stepTokens: Math.min(prefillStepTokens(config), runner.maxTokens),
+      maxRunningRequests: config.maxRunningRequests,
+      maxQueuedRequests: config.maxQueuedRequests,
+      policy: config.schedulePolicy,
+      conservativeness: config.scheduleConservativeness,
+      disableRadixCache: config.disableRadixCache,
+      decodeLogInterval: config.decodeLogInterval,
+      watchdogTimeout: config.watchdogTimeout,
+      strict: parts.strict ?? false,
+      random: createRandom(config.randomSeed),
+    });
+  }
+
+  /**
+   * Finds (fetches, if need be), checks and packs a model, and starts an engine over it.
+   * @param modelSpec a GGUF file, a folder, a catalog name, or `org/name[:file]` of a hub
+   * @throws SglangError naming the file, flag or tensor; OUT_OF_MEMORY with the numbers
+   */
+  static async load(modelSpec: string, options: LoadOptions = {}): Promise<Engine> {
+    return new Engine(await loadEngineParts(modelSpec, options));
+  }
+
+  /** Chunks of all answers as they come; each answer ends with the chunk that has a finish reason. Starts at the first `next`. */
+  generate(request: GenerateRequest): AsyncIterableIterator<GenerateChunk> {
+    const call = new GenerateCall();
+    call.onStart = () => void this.#startGenerate(request, call);
+    return call;
+  }
+
+  async embed(request: EmbedRequest): Promise<EmbedResult> {
+    if (!this.config.isEmbedding) {
+      throw new SglangError("UNSUPPORTED", "This engine serves text; start it with --is-embedding to get embeddings.");
+    }
+    const rid = this.#claimRid(request.rid);
+    try {
+      const ids = await this.#encoder.encode(request.prompt);
+      const [{ row, promptTokens }] = await this.#probe([ids], { hidden: true, tokenIds: [] }, request.signal, rid);
+      return { rid, embedding: normalise(row.hidden as Float32Array), promptTokens };
+    } finally {
+      this.#rids.delete(rid);
+    }
+  }
+
+  async score(request: ScoreRequest): Promise<ScoreResult> {
+    if (this.config.isEmbedding)
+      throw new SglangError("UNSUPPORTED", "An engine started with --is-embedding cannot score.");
+    const { labelTokenIds, applySoftmax = false } = request;
+    this.#encoder.checkIds(labelTokenIds, "label_token_ids");
+    if (labelTokenIds.length === 0) throw invalidField("label_token_ids", "at least one token id", "none");
+    const prompts = await this.#scorePrompts(request);
+    if (prompts.length === 0) return { scores: [], promptTokens: 0 };
+    const results = await this.#probe(prompts, { hidden: false, tokenIds: labelTokenIds }, request.signal);
+    return {
+      scores: results.map(({ row }) => {
+        const probabilities = Array.from(row.wantedLogprobs, Math.exp);
+        if (!applySoftmax) return probabilities;
+        // Softmax over the labels' logits: their logprobs differ from them by a constant.
+        const best = Math.max(...row.wantedLogprobs);
+        const weights = Array.from(row.wantedLogprobs, (logprob) => Math.exp(logprob - best));
+        const sum = weights.reduce((a, b) => a + b, 0);
+        return weights.map((weight) => weight / sum);
+      }),
+      promptTokens: results.reduce((sum, { promptTokens }) => sum + promptTokens, 0),
+    };
+  }
+
+  stats(): EngineStats {
+    return {
+      ...this.#scheduler.stats(),
+      kernels: this.#runner.kernels,
+      memory: { ...this.#runner.memory, rssBytes: process.memoryUsage.rss() },
+      uptimeSeconds: (performance.now() - this.#startedAt) / 1000,
+    };
+  }
+
+  async flushCache(options: { timeoutSeconds?: number } = {}): Promise<boolean> {
+    const deadline = performance.now() + (options.timeoutSeconds ?? 0) * 1000;
+    for (;;) {
+      if (this.#scheduler.flushCache()) return true;
+      const left = deadline - performance.now();
+      if (left <= 0) return false;
+      let timer: NodeJS.Timeout | undefined;
+      const timeout = new Promise<void>((resolve) => {
+        timer = setTimeout(resolve, left);
+      });
+      await Promise.race([this.#scheduler.whenIdle(), timeout]);
+      clearTimeout(timer);
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closed ??= (async () => {
+      await this.#scheduler.close();
+      await this.#encoders?.close();
+      await this.#runner.close();
+    })();
+    return this.#closed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  async #startGenerate(request: GenerateRequest, call: GenerateCall): Promise<void> {
+    let rid: string | null = null;
+    try {
+      if (this.config.isEmbedding)
+        throw new SglangError("UNSUPPORTED", "An engine started with --is-embedding cannot generate text.");
+      const { vocabSize } = this.#runner;
+      const params = resolveSamplingParams(request.samplingParams, {
+        vocabSize,
+        defaults: this.model.preferredSamplingParams,
+      });
+      rid = this.#claimRid(request.rid);
+      const claimed = rid;
+      call.onEnd = () => {
+        this.#rids.delete(claimed);
+        request.signal?.removeEventListener("abort", call.abort);
+      };
+      request.signal?.addEventListener("abort", call.abort, { once: true });
+      if (request.signal?.aborted) call.abort();
+
+      const encoded = call.aborted ? null : await this.#encoder.encode(request.prompt);
+      if (!encoded || call.aborted) {
+        call.endAborted(rid, params.n);
+        return;
+      }
+      const isExplicit = request.samplingParams?.maxNewTokens !== undefined;
+      const { ids, maxNewTokens } = this.#fit(encoded, params.maxNewTokens, isExplicit);
+      checkLogprobs(request.logprobs, ids.length, this.#encoder);
+      const reqs = this.#answers(request, call, rid, ids, params, maxNewTokens);
+      this.#scheduler.enqueue(reqs);
+      call.started(reqs, this.#scheduler);
+    } catch (error) {
+      call.end(error as Error);
+    }
+  }
+
+  /** The n independent requests of one generate request; they share the prompt's pages through the prefix cache. */
+  #answers(
+    request: GenerateRequest,
+    call: GenerateCall,
+    rid: string,
+    ids: readonly number[],
+    params: SamplingParams,
+    maxNewTokens: number,
+  ): Req[] {
+    const stopIds = new Set(params.stopTokenIds);
+    if (!params.ignoreEos) for (const id of this.tokenizer.eosTokenIds) stopIds.add(id);
+    const seed = params.seed ?? Math.floor(this.#random() * 2 ** 32);
+    let open = params.n;
+    const group = {};
+    return Array.from({ length: params.n }, (_, index) => {
+      const output = new AnswerOutput({
+        index,
+        detokenizer: createDetokenizer(
+          this.tokenizer,
+          {
+            skipSpecialTokens: params.skipSpecialTokens,
+            spacesBetweenSpecialTokens: params.spacesBetweenSpecialTokens,
+          },
+          ids.slice(-PROMPT_TAIL),
+        ),
+        stops: new StopMatcher({ strings: params.stop, regexes: params.stopRegex, trim: !params.noStopTrim }),
+        texts: this.#texts,
+        stream: request.stream ?? true,
+        streamInterval: this.config.streamInterval,
+        emit: (chunk) => call.push(chunk),
+        end: (error) => {
+          if (error) call.end(error);
+          else if (--open === 0) call.end(null);
+        },
+      });
+      return new Req({
+        rid: params.n > 1 ? `${rid}_${index}` : rid,
+        group,
+        promptIds: ids,
+        params,
+        maxNewTokens,
+        seed: BigInt(seed) + BigInt(index),
+        stopIds,
+        namespace: request.extraKey,
+        logprobs: request.logprobs,
+        output,
+      });
+    });
+  }
+
+  /** Runs prompts up to their last token and reads one row of each, in order. */
+  async #probe(
+    prompts: readonly (readonly number[])[],
+    probe: Probe,
+    signal: AbortSignal | undefined,
+    rid: string = randomUUID(),
+  ): Promise<{ row: RowOutput; promptTokens: number }[]> {
+    if (signal?.aborted) throw new SglangError("ABORTED", ABORTED);
+    const params = resolveSamplingParams({ maxNewTokens: 0 }, { vocabSize: this.#runner.vocabSize });
+    const group = {};
+    const outputs: ProbeOutput[] = [];
+    const reqs = prompts.map((prompt, i) => {
+      const { ids, maxNewTokens } = this.#fit(prompt, 0, true);
+      const output = new ProbeOutput();
+      outputs.push(output);
+      const init = {
+        rid: `${rid}_${i}`,
+        group,
+        promptIds: ids,
+        params,
+        maxNewTokens,
+        seed: 0n,
+        stopIds: new Set<number>(),
+      };
+      return new Req({ ...init, probe, output });
+    });
+    const abort = () => {
+      for (const req of reqs) this.#scheduler.abort(req, ABORTED);
+    };
+    this.#scheduler.enqueue(reqs);
+    signal?.addEventListener("abort", abort, { once: true });
+    try {
+      const rows = await Promise.all(outputs.map((output) => output.result));
+      return rows.map((row, i) => ({ row, promptTokens: reqs[i].promptLength }));
+    } catch (error) {
+      abort();
+      throw error;
+    } finally {
+      signal?.removeEventListener("abort", abort);
+    }
+  }
+
+  async #scorePrompts({ query, items, itemFirst = false }: ScoreRequest): Promise<(readonly number[])[]> {
+    const join = <T extends string | readonly number[]>(item: T, glue: (first: T, second: T) => T): T =>
+      itemFirst ? glue(item, query as T) : glue(query as T, item);
+    return Promise.all(
+      items.map(async (item, i) => {
+        if (typeof item !== typeof query) {
+          throw invalidField(
+            `items[${i}]`,
+            `of the same kind as query, ${typeof query === "string" ? "a text" : "token ids"}`,
+            item,
+          );
+        }
+        if (typeof item === "string") return this.#encoder.encode({ text: join(item, (a, b) => (a as string) + b) });
+        this.#encoder.checkIds(item, `items[${i}]`);
+        return this.#encoder.encode({ inputIds: join(item, (a, b) => [...a, ...b] as never) });
+      }),
+    );
+  }
+
+  #fit(ids: readonly number[], maxNewTokens: number | null, isExplicit: boolean): ReturnType<typeof fitPrompt> {
+    return fitPrompt(ids, {
+      contextLength: this.model.contextLength,
+      poolTokens: this.#runner.pages * this.#runner.pageSize,
+      allowAutoTruncate: this.config.allowAutoTruncate,
+      maxNewTokens,
+      isExplicit,
+    });
+  }
+
+  #claimRid(given: string | undefined): string {
+    const rid = given ?? randomUUID().replaceAll("-", "");
+    if (this.#rids.has(rid)) throw invalidField("rid", "not in use by another request", rid);
+    this.#rids.add(rid);
+    return rid;
+  }
+}
+
+/** One generate request seen from outside: an iterator that starts work at its first `next` and stops it at `return`. */
+class GenerateCall implements AsyncIterableIterator<GenerateChunk> {
+  onStart: (() => void) | null = null;
+  onEnd: (() => void) | null = null;
+  aborted = false;
+  readonly #stream = new ChunkStream<GenerateChunk>();
+  #reqs: readonly Req[] = [];
+  #scheduler: Scheduler | null = null;
+
+  readonly abort = (): void => {
+    this.aborted = true;
+    for (const req of this.#reqs) this.#scheduler?.abort(req, ABORTED);
+  };
+
+  started(reqs: readonly Req[], scheduler: Scheduler): void {
+    this.#reqs = reqs;
+    this.#scheduler = scheduler;
+  }
+
+  push(chunk: GenerateChunk): void {
+    this.#stream.push(chunk);
+  }
+
+  /** An error in one answer ends the others too. */
+  end(error: Error | null): void {
+    this.onEnd?.();
+    this.onEnd = null;
+    this.#stream.end(error);
+    if (error) this.abort();
+  }
+
+  /** Aborted before there was a request. */
+  endAborted(rid: string, n: number): void {
+    for (let index = 0; index < n; index++) {
+      this.push({
+        rid: n > 1 ? `${rid}_${index}` : rid,
+        index,
+        textDelta: "",
+        tokenIdsDelta: [],
+        finishReason: { type: "abort", message: ABORTED },
+        usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
+        timing: { queuedMs: 0, firstTokenMs: null, totalMs: 0, retractions: 0 },
+      });
+    }
+    this.end(null);
+  }
+
+  next(): Promise<IteratorResult<GenerateChunk, undefined>> {
+    this.onStart?.();
+    this.onStart = null;
+    return this.#stream.next();
+  }
+
+  return(): Promise<IteratorResult<GenerateChunk, undefined>> {
+    this.onStart = null;
+    this.abort();
+    this.#stream.end();
+    return Promise.resolve({ value: undefined, done: true });
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+}
+
+function normalise(vector: Float32Array): Float32Array {
+  let sum = 0;
+  for (const x of vector) sum += x * x;
+  const scale = sum > 0 ? 1 / Math.sqrt(sum) : 0;
+  return vector.map((x) => x * scale);
+}

@@ -1,0 +1,180 @@
+import { setTimeout as sleep } from "node:timers/promises";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { setLogLevel } from "../../src/core/logger.js";
+import { PAGE_SIZES } from "../../src/runtime/config.js";
+import { SCHEDULE_POLICIES } from "../../src/runtime/policy.js";
+import { collectAll } from "./collect.js";
+import { EOS, expectedTokens, fakeEngine } from "./fake-runner.js";
+
+beforeAll(() => setLogLevel("silent"));
+afterAll(() => setLogLevel("info"));
+
+interface FuzzRequest {
+  prefix: number;
+  prefixLength: number;
+  own: number[];
+  maxNewTokens: number;
+  temperature: number;
+  seed: number;
+  ignoreEos: boolean;
+  n: number;
+  namespace: string;
+  /** Steps to wait before it is sent. */
+  delay: number;
+  /** Chunks after which its caller leaves; null = stays to the end. */
+  leavesAfter: number | null;
+  how: "signal" | "return";
+}
+
+/** What a run draws from. */
+interface Profile {
+  name: string;
+  prefixLength: number;
+  maxNewTokens: { min: number; max: number };
+  /** Above what the largest request needs alone, in tokens. */
+  spareTokens: number;
+  conservativeness: number[];
+  requests: number;
+  numRuns: number;
+}
+
+const PROFILES: Profile[] = [
+  {
+    name: "prompts that share prefixes",
+    prefixLength: 60,
+    maxNewTokens: { min: 0, max: 40 },
+    spareTokens: 160,
+    conservativeness: [0.1, 1],
+    requests: 1,
+    numRuns: 80,
+  },
+  {
+    name: "long answers in a pool that is too small for them",
+    prefixLength: 4,
+    maxNewTokens: { min: 20, max: 40 },
+    spareTokens: 20,
+    conservativeness: [0],
+    requests: 12,
+    numRuns: 60,
+  },
+];
+
+function requestOf({ prefixLength, maxNewTokens }: Profile): fc.Arbitrary<FuzzRequest> {
+  return fc.record({
+    prefix: fc.nat(2),
+    prefixLength: fc.nat(prefixLength),
+    own: fc.array(fc.integer({ min: 0, max: EOS - 1 }), { minLength: 1, maxLength: 12 }),
+    maxNewTokens: fc.integer(maxNewTokens),
+    temperature: fc.constantFrom(0, 0, 1, 1.5),
+    seed: fc.nat(1000),
+    ignoreEos: fc.constantFrom(true, true, true, false),
+    n: fc.constantFrom(1, 1, 1, 2, 3),
+    namespace: fc.constantFrom("", "", "", "tenant"),
+    delay: fc.nat(12),
+    leavesAfter: fc.option(fc.nat(10), { freq: 4 }),
+    how: fc.constantFrom("signal", "return"),
+  });
+}
+
+function setupOf({ spareTokens, conservativeness }: Profile) {
+  return fc.record({
+    pageSize: fc.constantFrom(...PAGE_SIZES.filter((size) => size <= 16)),
+    spareTokens: fc.nat(spareTokens),
+    chunkedPrefillSize: fc.constantFrom(1, 3, 8, 20, 64, 512),
+    maxRunningRequests: fc.integer({ min: 1, max: 8 }),
+    schedulePolicy: fc.constantFrom(...SCHEDULE_POLICIES),
+    disableRadixCache: fc.boolean(),
+    scheduleConservativeness: fc.constantFrom(...conservativeness),
+  });
+}
+
+/** Tokens of the shared prefixes, by index. */
+const PREFIXES = [0, 1, 2].map((seed) => expectedTokens([seed], { maxNewTokens: 64, temperature: 1, stopIds: [] }));
+
+function promptOf(r: FuzzRequest): number[] {
+  return [...PREFIXES[r.prefix].slice(0, r.prefixLength), ...r.own];
+}
+
+describe("the scheduler under random load", () => {
+  const seen = { retractions: 0, hits: 0, chunks: 0, evicted: 0 };
+
+  it.each(PROFILES)("gives every request the tokens it would get alone and loses no page: $name", async (profile) => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(requestOf(profile), { minLength: profile.requests, maxLength: 24, size: "max" }),
+        setupOf(profile),
+        async (requests, options) => {
+          const { pageSize, spareTokens, ...config } = options;
+          const largest = Math.max(...requests.map((r) => promptOf(r).length + r.maxNewTokens));
+          const pages = Math.ceil((largest + spareTokens) / pageSize) + 1;
+          const { engine, runner } = fakeEngine({ ...config, pageSize }, { pages, pageSize });
+          await Promise.all(
+            requests.map(async (r) => {
+              const controller = new AbortController();
+              for (let i = 0; i < r.delay; i++) await sleep(0);
+              const samplingParams = {
+                maxNewTokens: r.maxNewTokens,
+                temperature: r.temperature,
+                seed: r.seed,
+                ignoreEos: r.ignoreEos,
+                n: r.n,
+              };
+              const prompt = { inputIds: promptOf(r) };
+              const expected = Array.from({ length: r.n }, (_, i) =>
+                expectedTokens(prompt.inputIds, {
+                  maxNewTokens: r.maxNewTokens,
+                  temperature: r.temperature,
+                  seed: r.seed + i,
+                  stopIds: r.ignoreEos ? [] : [EOS],
+                }),
+              );
+              const body = { prompt, samplingParams, signal: controller.signal, extraKey: r.namespace };
+              if (r.leavesAfter === null) {
+                const answers = await collectAll(engine, body);
+                expect(answers.map((a) => a.ids)).toEqual(expected);
+                for (const { last, ids } of answers) {
+                  const stopped = !r.ignoreEos && ids.at(-1) === EOS && ids.length < r.maxNewTokens;
+                  expect(last.finishReason).toEqual(
+                    stopped ? { type: "stop", matched: EOS } : { type: "length", length: r.maxNewTokens },
+                  );
+                  expect(last.usage.promptTokens).toBe(prompt.inputIds.length);
+                  expect(last.usage.completionTokens).toBe(ids.length);
+                  expect(last.usage.cachedTokens).toBeLessThan(prompt.inputIds.length);
+                }
+                return;
+              }
+              const ids: number[][] = expected.map(() => []);
+              let chunks = 0;
+              for await (const chunk of engine.generate(body)) {
+                ids[chunk.index].push(...chunk.tokenIdsDelta);
+                if (chunks++ < r.leavesAfter) continue;
+                if (r.how === "return") break;
+                controller.abort();
+              }
+              for (const [i, got] of ids.entries()) expect(got).toEqual(expected[i].slice(0, got.length));
+            }),
+          );
+          while (!(await engine.flushCache({ timeoutSeconds: 5 }))) throw new Error("never idle");
+          const stats = engine.stats();
+          expect(stats.pages).toMatchObject({ total: pages, free: pages, evictable: 0, protected: 0, inUse: 0 });
+          expect([stats.numRunningReqs, stats.numQueueReqs]).toEqual([0, 0]);
+          seen.retractions += stats.counters.retractions;
+          seen.hits += stats.counters.cachedTokens;
+          seen.evicted += stats.counters.evictedTokens;
+          seen.chunks += runner.steps.filter((s) => s.inputs.rowToken.length === 0).length;
+          await engine.close();
+        },
+      ),
+      { numRuns: profile.numRuns },
+    );
+  });
+
+  it("met retractions, cache hits, evictions and chunks on its way", () => {
+    console.log(seen);
+    expect(seen.retractions).toBeGreaterThan(20);
+    expect(seen.hits).toBeGreaterThan(500);
+    expect(seen.evicted).toBeGreaterThan(500);
+    expect(seen.chunks).toBeGreaterThan(100);
+  });
+});
