@@ -33,8 +33,9 @@ class Checker {
 
   bool value(const char* name, size_t index, bool ok, const char* expected, float found) {
     if (ok) return true;
-    char text[32];
-    std::snprintf(text, sizeof text, "%g", static_cast<double>(found));
+    char text[32] = "NaN";
+    if (std::isinf(found)) std::snprintf(text, sizeof text, "%s", found > 0 ? "Infinity" : "-Infinity");
+    else if (found == found) std::snprintf(text, sizeof text, "%g", static_cast<double>(found));
     return fail("inputs." + std::string(name) + "[" + std::to_string(index) + "] must be " + expected + ", got " + text);
   }
 

@@ -196,10 +196,13 @@ class Emitter {
   tryInPlace(output: Tensor, input: Tensor): boolean {
     const { root, first } = this.#viewOf(input);
     const end = first + input.columns;
-    const readLater = this.#reads
-      .get(root)
-      ?.some((read) => read.at > this.#at && read.first < end && first < read.first + read.columns);
-    const mayOverwrite = !readLater && (!this.#keepAll || this.#nodes[this.#at].op === "rope");
+    // This very node may read exactly the columns it overwrites, but no others of the same value.
+    const isInTheWay = (read: { at: number; first: number; columns: number }) =>
+      read.first < end &&
+      first < read.first + read.columns &&
+      (read.at > this.#at || (read.at === this.#at && (read.first !== first || read.columns !== input.columns)));
+    const readElsewhere = this.#reads.get(root)?.some(isInTheWay);
+    const mayOverwrite = !readElsewhere && (!this.#keepAll || this.#nodes[this.#at].op === "rope");
     if (mayOverwrite) this.place(output, input, 0);
     return mayOverwrite;
   }

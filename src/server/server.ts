@@ -17,6 +17,7 @@ import { ActiveRequests } from "./active-requests.js";
 import { registerAdmin } from "./admin.js";
 import { authorize } from "./auth.js";
 import { resolveServerConfig, type ServerConfig } from "./config.js";
+import { Connections } from "./connections.js";
 import type { ServerContext, ServerTokenizer } from "./context.js";
 import { allowOrigin, preflight } from "./cors.js";
 import { sendError } from "./error-reply.js";
@@ -55,8 +56,6 @@ const ANSWER_WHILE_STOPPING = new Set(["/health", "/health_generate", "/ping", "
 const REQUEST_ID = /^[\w.:-]{1,128}$/;
 /** Milliseconds that aborted requests get to end, and open connections get to take their last bytes. */
 const ABORT_GRACE = 5_000;
-/** Milliseconds between two sweeps for connections that have become idle while closing. */
-const SWEEP = 20;
 
 /** The server without a port; `inject` works at once. */
 export async function createServer(options: ServerOptions): Promise<FastifyInstance> {
@@ -177,6 +176,7 @@ function jsonProblem(body: string): string {
 export async function startServer(options: ServerOptions): Promise<RunningServer> {
   const { app, context } = await build(options);
   context.phase = "starting";
+  const connections = new Connections(app.server);
   const { host, port } = context.config;
   try {
     await app.listen({ host, port });
@@ -186,7 +186,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   }
   let closing: Promise<void> | undefined;
   const close = () => {
-    closing ??= drainAndClose(app, context);
+    closing ??= drainAndClose(app, context, connections);
     return closing;
   };
   try {
@@ -217,7 +217,7 @@ async function warmUp(engine: EngineApi): Promise<void> {
  * No new requests; running ones may finish within the limit, then they are aborted. The port stays open until then, so
  * that health checks see 503. Replies that clients do not take are cut off at the end.
  */
-async function drainAndClose(app: FastifyInstance, context: ServerContext): Promise<void> {
+async function drainAndClose(app: FastifyInstance, context: ServerContext, connections: Connections): Promise<void> {
   const { active, config, logger } = context;
   context.phase = "stopping";
   if (active.size > 0) logger.info({ running: active.size }, "waiting for running requests");
@@ -226,13 +226,11 @@ async function drainAndClose(app: FastifyInstance, context: ServerContext): Prom
     active.abortAll();
     await active.whenIdle(ABORT_GRACE);
   }
-  // Keep-alive connections become idle one by one, as their replies are taken.
-  const sweep = setInterval(() => app.server.closeIdleConnections(), SWEEP);
+  connections.closeWhenIdle();
   const cut = setTimeout(() => app.server.closeAllConnections(), ABORT_GRACE);
   try {
     await app.close();
   } finally {
-    clearInterval(sweep);
     clearTimeout(cut);
   }
 }

@@ -1,6 +1,7 @@
 /** POST /tokenize and /detokenize (also under /v1). */
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
+import { SglangError } from "../core/errors.js";
 import { toMessages, toTools } from "./chat-messages.js";
 import type { ServerContext, ServerTokenizer } from "./context.js";
 import { describeRoute } from "./openapi.js";
@@ -90,5 +91,5 @@ async function detokenize(context: ServerContext, body: unknown) {
 
 function requireTokenizer({ tokenizer }: ServerContext): ServerTokenizer {
   if (tokenizer) return tokenizer;
-  throw unsupported("this route", "the server was started without a tokenizer of its own");
+  throw new SglangError("UNSUPPORTED", "This server was started without a tokenizer, so it cannot turn texts into tokens or back.");
 }

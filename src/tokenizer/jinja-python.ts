@@ -53,26 +53,28 @@ function rewriteMethod(node: Node): void {
   const method = (callee.property as Node).value;
   if (typeof method !== "string" || !Object.hasOwn(STRING_METHODS, method)) return;
   node.args = [callee.object, ...(node.args as unknown[])];
-  node.callee = identifier(METHOD_PREFIX + method);
+  node.callee = expression(METHOD_PREFIX + method);
 }
 
-/** `value | tojson(args)` becomes `__tojson(value, args)`. */
+/** `value | tojson(args)` becomes `__tojson([value], args)`: a list keeps the types of its items, a bare argument loses it. */
 function rewriteToJson(node: Node): void {
   const filter = node.filter as Node;
   const called = filter.type === "CallExpression";
   const name = called ? (filter.callee as Node).value : filter.value;
   if (name !== "tojson") return;
-  const args = [node.operand, ...(called ? (filter.args as unknown[]) : [])];
+  const wrapped = expression("[x]") as { value: unknown[] };
+  wrapped.value = [node.operand];
+  const args = [wrapped, ...(called ? (filter.args as unknown[]) : [])];
   delete node.operand;
   delete node.filter;
   node.type = "CallExpression";
-  node.callee = identifier(TO_JSON);
+  node.callee = expression(TO_JSON);
   node.args = args;
 }
 
-/** A name, as the library's own parser makes it. */
-function identifier(name: string): unknown {
-  return (parse(tokenize(`{{ ${name} }}`)) as unknown as { body: unknown[] }).body[0];
+/** The syntax tree of an expression, as the library's own parser makes it. */
+function expression(source: string): unknown {
+  return (parse(tokenize(`{{ ${source} }}`)) as unknown as { body: unknown[] }).body[0];
 }
 
 // --- strings -------------------------------------------------------------------------------------------------------
@@ -186,7 +188,8 @@ interface JsonStyle {
 
 /** `tojson(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False)`. */
 function toJson(...args: unknown[]): string {
-  const [value, ...rest] = args;
+  const [list, ...rest] = args;
+  const value = (list as RuntimeValue[])[0]!;
   const last = rest.at(-1);
   const named = last instanceof Map ? (last as Map<string, RuntimeValue>) : new Map<string, RuntimeValue>();
   const positional = last instanceof Map ? rest.slice(0, -1) : rest;
@@ -208,16 +211,14 @@ function toJson(...args: unknown[]): string {
 }
 
 /** @param line newline and indentation of the enclosing level. */
-function dump(value: unknown, style: JsonStyle, line: string, isFloat = false): string {
-  if (value === null) return "null";
-  if (value === undefined) throw new Error("tojson got an undefined value");
+function dump({ type, value }: RuntimeValue, style: JsonStyle, line: string): string {
+  if (type === "NullValue") return "null";
   if (typeof value === "boolean") return value ? "true" : "false";
   if (typeof value === "string") return quote(value, style.ensureAscii);
-  if (typeof value === "number") return isFloat || !Number.isInteger(value) ? pythonFloat(value) : integer(value);
+  if (typeof value === "number") return type === "IntegerValue" ? integer(value) : pythonFloat(value);
   const inner = style.indent === null ? "" : line + style.indent;
   const outer = style.indent === null ? "" : line;
-  const child = (item: RuntimeValue): string =>
-    dump(item.value, style, line + (style.indent ?? ""), item.type === "FloatValue");
+  const child = (item: RuntimeValue): string => dump(item, style, line + (style.indent ?? ""));
   if (Array.isArray(value)) {
     if (value.length === 0) return "[]";
     return `[${inner}${value.map(child).join(style.item + inner)}${outer}]`;
@@ -229,7 +230,7 @@ function dump(value: unknown, style: JsonStyle, line: string, isFloat = false): 
     const members = entries.map(([key, item]) => `${quote(key, style.ensureAscii)}${style.key}${child(item)}`);
     return `{${inner}${members.join(style.item + inner)}${outer}}`;
   }
-  throw new Error("tojson got a function");
+  throw new Error(`tojson got ${value === undefined ? "an undefined value" : "a function"}`);
 }
 
 function quote(text: string, ensureAscii: boolean): string {

@@ -75,7 +75,7 @@ function rewritePreTokenizer(value: unknown): Json | null {
     case "WhitespaceSplit":
       return { type: "Split", pattern: { Regex: "\\s+" }, behavior: "Removed", invert: false };
     case "CharDelimiterSplit":
-      return { type: "Split", pattern: { String: String(config.delimiter) }, behavior: "Removed", invert: false };
+      return splitBy(escapeRegex(String(config.delimiter)), "Removed", false);
     case "Split":
       return rewriteSplit(config);
     case "Metaspace":

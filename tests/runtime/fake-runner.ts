@@ -92,7 +92,7 @@ export class FakeRunner implements ModelRunner {
 
   constructor(options: FakeOptions = {}) {
     this.pages = options.pages ?? 256;
-    this.pageSize = options.pageSize ?? 4;
+    this.pageSize = options.pageSize ?? 1;
     this.maxTokens = options.maxTokens ?? 512;
     this.#onStep = options.onStep;
     this.#slots = new Uint32Array(this.pages * this.pageSize);
@@ -304,7 +304,7 @@ export function fakeEngine(
   model: Partial<ModelInfo> = {},
 ): FakeEngine {
   const resolved = resolveEngineConfig({ pageSize: 1, watchdogTimeout: 0, ...config });
-  const runner = new FakeRunner(fake);
+  const runner = new FakeRunner({ pageSize: resolved.pageSize, ...fake });
   const engine = new Engine({
     runner,
     tokenizer: fakeTokenizer,

@@ -36,6 +36,9 @@ export interface FakeOptions {
   flushes?: boolean;
 }
 
+/** Tokens of one piece are at most its first characters: pieces of many kilobytes test the network, not tokens. */
+const MAX_PIECE_TOKENS = 64;
+
 const defaultAnswer = (): FakeAnswer => ({ pieces: ["Hello", ", ", "world"] });
 
 const bytes = (text: string) => [...Buffer.from(text, "utf8")];
@@ -116,7 +119,7 @@ export class FakeEngine implements EngineApi {
     const steps = Math.max(...answers.map(({ pieces }) => pieces.length));
     const stream = request.stream ?? true;
     const chunk = (index: number, text: string, last: boolean, finish: FinishReason | null): GenerateChunk => {
-      const ids = bytes(text);
+      const ids = bytes(text.slice(0, MAX_PIECE_TOKENS));
       const first = sent[index] === 0;
       sent[index] += ids.length;
       return {

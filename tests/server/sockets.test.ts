@@ -137,7 +137,7 @@ describe("a slow reader", () => {
     expect((await post(`${server.url}/generate`, { text: "a" })).status).toBe(200);
     let received = 0;
     socket.on("data", (data) => {
-      for (const byte of data) if (byte === 0x7e) received += 1;
+      for (let i = 0; i < data.length; i++) if (data[i] === 0x7e) received += 1;
     });
     socket.resume();
     await once(socket, "close");
@@ -172,6 +172,16 @@ describe("a closing server", () => {
     await server.close();
     expect(server.engine.aborted).toEqual(["r"]);
     expect(await (await reply).json()).toMatchObject({ meta_info: { finish_reason: { type: "abort" } } });
+  });
+
+  it("does not wait for connections that ask for nothing", async () => {
+    const server = await listening();
+    const socket = net.connect(Number(new URL(server.url).port), "127.0.0.1");
+    await once(socket, "connect");
+    await (await fetch(`${server.url}/health`)).text();
+    const closed = once(socket, "close");
+    await server.close();
+    await closed;
   });
 
   it("can be closed twice", async () => {

@@ -78,7 +78,7 @@ describe.each(KINDS)("the text of a growing answer, %s", (_, source) => {
     fc.assert(
       fc.property(ids, (list) => {
         const parts = stream(tokenizer, chunked(list, []), false);
-        for (const part of parts) expect(part.isWellFormed?.() ?? true).toBe(true);
+        for (const part of parts) expect(part).not.toMatch(/^[\udc00-\udfff]|[\ud800-\udbff]$/);
         const whole = tokenizer.decode(list, { skipSpecialTokens: false });
         // A U+FFFD that is pushed early would be one too many.
         expect(parts.join("").split("\ufffd").length).toBe(whole.split("\ufffd").length);

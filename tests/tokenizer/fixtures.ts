@@ -1,4 +1,5 @@
 /** Small vocabularies made in code: byte-level BPE, SentencePiece with scores, WordPiece. */
+import fc from "fast-check";
 import type { Metadata, TokenizerSource } from "../../src/core/model-files.js";
 import { toByteLevel } from "../../src/tokenizer/byte-level.js";
 import { GPT2_PATTERN } from "../../src/tokenizer/pre-tokenizers.js";
@@ -32,6 +33,18 @@ export const TRICKY = [
   "a_b snake_case camelCase HTTPServer İstanbul ß ﬁ",
   "<|end|> and <|start|>user",
 ];
+
+/** Any text: ASCII, the whole of Unicode but lone surrogates. */
+export const anyText = fc
+  .array(
+    fc.oneof(
+      fc.integer({ min: 0, max: 0x7f }),
+      fc.integer({ min: 0x80, max: 0xd7ff }),
+      fc.integer({ min: 0xe000, max: 0x10ffff }),
+    ),
+    { maxLength: 20 },
+  )
+  .map((points) => String.fromCodePoint(...points));
 
 /** Learns `count` merges from a text's words, commonest pair first (ties: first seen). */
 function learnMerges(words: readonly string[], count: number): [string, string][] {

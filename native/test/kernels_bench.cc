@@ -1,0 +1,289 @@
+// Times the matmul and attention kernels: GFLOP/s and the share of what registers alone can do, GB/s of packed weights
+// and the share of what a plain read of memory gives. kernels_bench [tier] [threads] [filter]
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "../src/kernel_table.h"
+#include "../src/pack.h"
+#include "../src/packed_format.h"
+#include "../src/quant.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+using namespace sgl;
+
+namespace {
+
+const KernelTable* table;
+int threads = 1;
+std::vector<uint8_t*> scratch;
+
+double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+// Threads that stay: each run hands all of them the same function with their index.
+struct Pool {
+  std::vector<std::thread> list;
+  std::atomic<int> epoch{0}, left{0};
+  std::atomic<bool> stop{false};
+  std::function<void(int)> job;
+  void start(int n) {
+    for (int i = 1; i < n; i++)
+      list.emplace_back([this, i] {
+        for (int seen = 0;;) {
+          while (epoch.load(std::memory_order_acquire) == seen) {
+            if (stop) return;
+            std::this_thread::yield();
+          }
+          seen++;
+          job(i);
+          left.fetch_sub(1, std::memory_order_acq_rel);
+        }
+      });
+  }
+  void run(const std::function<void(int)>& f) {
+    job = f;
+    left = (int)list.size();
+    epoch.fetch_add(1, std::memory_order_release);
+    f(0);
+    while (left.load(std::memory_order_acquire) > 0) {}
+  }
+  ~Pool() {
+    stop = true;
+    for (auto& t : list) t.join();
+  }
+} pool;
+
+double best_of(int rounds, const std::function<void()>& f) {
+  double best = 1e9;
+  for (int i = 0; i < rounds; i++) {
+    const double t = now();
+    f();
+    best = std::min(best, now() - t);
+  }
+  return best;
+}
+
+void multiply(const PackedMatrix& w, const float* x, int m, float* y) {
+  std::atomic<int> next{0};
+  const int chunk = table->matmul_chunk(w, m), blocks = (int)w.blocks.size();
+  pool.run([&](int thread) {
+    for (;;) {
+      const int b = next.fetch_add(chunk);
+      if (b >= blocks) break;
+      table->matmul(w, b, std::min(blocks, b + chunk), x, w.columns, m, nullptr, y, w.rows, scratch[thread]);
+    }
+  });
+}
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) double peak512() {
+  __m512 s[12];
+  for (auto& v : s) v = _mm512_set1_ps(1);
+  __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(1e-3f);
+  const int n = 2000000;
+  const double t = now();
+  for (int i = 0; i < n; i++) {
+#pragma GCC unroll 12
+    for (int j = 0; j < 12; j++) s[j] = _mm512_fmadd_ps(s[j], a, b);
+    asm volatile("" : "+v"(a), "+v"(b));
+  }
+  const double seconds = now() - t;
+  float total = 0;
+  for (auto& v : s) total += _mm512_reduce_add_ps(v);
+  volatile float sink = total;
+  (void)sink;
+  return 12.0 * 32 * n / seconds / 1e9;
+}
+__attribute__((target("avx2,fma"))) double peak256() {
+  __m256 s[12];
+  for (auto& v : s) v = _mm256_set1_ps(1);
+  __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-3f);
+  const int n = 2000000;
+  const double t = now();
+  for (int i = 0; i < n; i++) {
+#pragma GCC unroll 12
+    for (int j = 0; j < 12; j++) s[j] = _mm256_fmadd_ps(s[j], a, b);
+    asm volatile("" : "+x"(a), "+x"(b));
+  }
+  const double seconds = now() - t;
+  float total = 0;
+  for (auto& v : s) total += v[0];
+  volatile float sink = total;
+  (void)sink;
+  return 12.0 * 16 * n / seconds / 1e9;
+}
+#endif
+
+double peak() {
+  double best = 0;
+#if defined(__x86_64__)
+  for (int i = 0; i < 5; i++) best = std::max(best, strcmp(table->name, "avx512") == 0 ? peak512() : strcmp(table->name, "avx2") == 0 ? peak256() : 0);
+#endif
+  return best * threads;
+}
+
+double read_bandwidth() {
+  const size_t bytes = (size_t)512 << 20;
+  uint8_t* p = (uint8_t*)aligned_alloc(2 << 20, bytes);
+  memset(p, 1, bytes);
+  const double t = best_of(5, [&] {
+    pool.run([&](int thread) {
+      const uint64_t* from = (const uint64_t*)(p + bytes / threads * thread);
+      uint64_t sum[32] = {0};
+      for (size_t i = 0; i + 32 <= bytes / threads / 8; i += 32) {
+        __builtin_prefetch(from + i + 1024);
+        __builtin_prefetch(from + i + 1032);
+        __builtin_prefetch(from + i + 1040);
+        __builtin_prefetch(from + i + 1048);
+        for (int j = 0; j < 32; j++) sum[j] += from[i + j];
+      }
+      volatile uint64_t sink = 0;
+      for (uint64_t v : sum) sink = sink + v;
+    });
+  });
+  free(p);
+  return bytes / t / 1e9;
+}
+
+struct Shape {
+  int rows, columns;
+};
+
+PackedMatrix* make(GgmlType type, Shape s, int copies) {
+  std::vector<uint8_t> data(row_bytes(type, s.columns) * s.rows);
+  uint64_t state = 88172645463325252ull;
+  for (size_t i = 0; i + 8 <= data.size(); i += 8) {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    memcpy(&data[i], &state, 8);
+  }
+  // Small values everywhere: random scales may be NaN or subnormal, which would time something else.
+  const BlockShape shape = block_shape(type);
+  const uint16_t half = f32_to_f16(0.01f);
+  for (size_t at = 0; at < data.size(); at += shape.bytes) {
+    const int offset = type == GgmlType::Q6_K ? 208 : type == GgmlType::Q3_K ? 108 : type == GgmlType::Q2_K ? 80 : 0;
+    if (type == GgmlType::F32 || type == GgmlType::BF16) data[at + shape.bytes - 1] = 0x3c;
+    else if (type == GgmlType::F16) memcpy(&data[at], &half, 2);
+    else memcpy(&data[at + offset], &half, 2);
+    if (type == GgmlType::Q4_1 || type == GgmlType::Q5_1 || type == GgmlType::Q4_K || type == GgmlType::Q5_K || type == GgmlType::Q2_K) memcpy(&data[at + offset + 2], &half, 2);
+  }
+  const std::vector<PackSource> sources(copies, {data.data(), type, s.rows, nullptr});
+  const char* error;
+  PackedMatrix* m = pack_prepare(s.columns, sources.data(), sources.size(), &error);
+  if (m == nullptr) {
+    printf("%s\n", error);
+    exit(1);
+  }
+  pack_blocks(*m, sources.data(), sources.size(), 0, (int)m->blocks.size());
+  return m;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const char* reason;
+  table = select_tier(argc > 1 ? argv[1] : nullptr, &reason);
+  if (table == nullptr) {
+    printf("%s\n", reason);
+    return 1;
+  }
+  threads = argc > 2 ? atoi(argv[2]) : 1;
+  const char* filter = argc > 3 ? argv[3] : "";
+  pool.start(threads);
+  for (int i = 0; i < threads; i++) scratch.push_back((uint8_t*)aligned_alloc(64, kScratchBytes));
+  const double top = peak(), memory = read_bandwidth();
+  printf("tier %s, %d threads: f32 peak %.0f GFLOP/s, memory read %.1f GB/s\n", table->name, threads, top, memory);
+  const struct {
+    GgmlType type;
+    const char* name;
+  } types[] = {{GgmlType::Q4_0, "Q4_0"}, {GgmlType::Q4_1, "Q4_1"}, {GgmlType::Q5_0, "Q5_0"}, {GgmlType::Q8_0, "Q8_0"}, {GgmlType::Q4_K, "Q4_K"},
+               {GgmlType::Q5_K, "Q5_K"}, {GgmlType::Q6_K, "Q6_K"}, {GgmlType::Q2_K, "Q2_K"}, {GgmlType::IQ4_NL, "IQ4_NL"}, {GgmlType::BF16, "BF16"}, {GgmlType::F16, "F16"}, {GgmlType::F32, "F32"}};
+  for (const auto& type : types) {
+    if (strstr(filter, type.name) == nullptr && *filter != 0) continue;
+    for (const Shape s : {Shape{896, 896}, Shape{9728, 896}, Shape{896, 4864}, Shape{151936, 896}}) {
+      const Shape shape = {s.rows, block_shape(type.type).elements == 256 ? (s.columns + 255) / 256 * 256 : s.columns};
+      // Copies until nothing but memory can hold them, as all layers of a model are.
+      const size_t bytes = packed_layout(type.type).block_bytes(shape.columns) * (shape.rows / 32);
+      const int copies = (int)std::max<size_t>(1, ((size_t)160 << 20) / bytes);
+      std::vector<PackedMatrix*> list;
+      for (int i = 0; i < copies; i++) list.push_back(make(type.type, shape, 1));
+      std::vector<float> x((size_t)512 * shape.columns), y((size_t)512 * shape.rows);
+      for (size_t i = 0; i < x.size(); i++) x[i] = (float)(i % 17) - 8;
+      printf("%-6s %6d x %-5d", type.name, shape.rows, shape.columns);
+      for (int m : {1, 2, 4, 8, 12, 16, 32, 128, 512}) {
+        if (shape.rows > 100000 && m > 16) continue;
+        const double work = 2.0 * shape.rows * shape.columns * m * copies;
+        const int use = m >= 128 ? std::max(1, (int)(copies * std::min(1.0, 4e10 / work))) : copies;
+        const double t = best_of(m >= 128 ? 3 : 5, [&] {
+          for (int i = 0; i < use; i++) multiply(*list[i], x.data(), m, y.data());
+        });
+        const double flops = 2.0 * shape.rows * shape.columns * m * use / t / 1e9, gb = (double)bytes * use / t / 1e9;
+        if (m <= 8)
+          printf(" |%d: %.1f GB/s %.0f%%", m, gb, gb / memory * 100);
+        else
+          printf(" |%d: %.0f %.0f%%", m, flops, top > 0 ? flops / top * 100 : 0);
+        fflush(stdout);
+      }
+      printf("\n");
+      for (PackedMatrix* m : list) pack_free(m);
+    }
+  }
+  if (*filter != 0 && strcmp(filter, "attention") != 0) return 0;
+  // Qwen2.5-0.5B: 14 query heads, 2 kv heads of 64; every layer has pages of its own.
+  for (int page : {1, 16, 32, 64}) {
+    const int layers = 24, length = 1024, dim = 64, kv_heads = 2, heads = 14, group = heads / kv_heads, sequences = 8;
+    const int pages = sequences * length / page;
+    const KvLayout layout = {layers, kv_heads, dim, page, pages, true};
+    std::vector<uint8_t> kv(layout.total_bytes());
+    for (size_t i = 0; i + 2 <= kv.size(); i += 2) {
+      const uint16_t h = f32_to_f16((float)(i % 1001) * 0.001f - 0.5f);
+      memcpy(&kv[i], &h, 2);
+    }
+    std::vector<int32_t> ids(pages);
+    for (int i = 0; i < pages; i++) ids[i] = (int)((int64_t)i * 7919 % pages);
+    std::vector<float> q((size_t)length * heads * dim, 0.1f), out(q.size());
+    auto call = [&](int layer, int h, int sequence, int first, int tokens, int thread) {
+      AttentionArgs a = {};
+      a.q = q.data() + (size_t)first * heads * dim;
+      a.out = out.data() + (size_t)first * heads * dim;
+      a.q_stride = a.out_stride = heads * dim;
+      a.kv = kv.data();
+      a.layout = &layout;
+      a.layer = layer;
+      a.kv_head = h;
+      a.heads_per_kv = group;
+      a.pages = ids.data() + sequence * length / page;
+      a.first_position = first;
+      a.tokens = tokens;
+      a.kv_length = first + tokens;
+      a.scale = 0.125f;
+      a.causal = true;
+      table->attention(a, scratch[thread]);
+    };
+    const double decode = best_of(5, [&] {
+      pool.run([&](int thread) {
+        for (int i = thread; i < layers * sequences * kv_heads; i += threads) call(i / (sequences * kv_heads), i % kv_heads, i / kv_heads % sequences, length - 1, 1, thread);
+      });
+    });
+    const int tile = 32;
+    const double prefill = best_of(3, [&] {
+      pool.run([&](int thread) {
+        for (int i = thread; i < 4 * kv_heads * 512 / tile; i += threads) call(i % 4, i / 4 % kv_heads, 0, i / (4 * kv_heads) * tile, tile, thread);
+      });
+    });
+    const double bytes = (double)layout.total_bytes(), flops = 4.0 * heads * dim * 512 * 513 / 2 * 4;
+    printf("attention page %2d: decode 8 x 1024 x 24 layers %.2f ms, %.1f GB/s; prefill 512, per 24 layers %.1f ms, %.0f GFLOP/s %.0f%%\n", page, decode * 1e3, bytes / decode / 1e9,
+           prefill * 6e3, flops / prefill / 1e9, top > 0 ? flops / prefill / 1e9 / top * 100 : 0);
+  }
+  return 0;
+}
