@@ -3,7 +3,7 @@
 import { Engine } from "../dist/index.js";
 
 const [, , model, threadsText] = process.argv;
-const engine = await Engine.load(model, { threads: Number(threadsText), contextLength: 1024, maxRunningRequests: 64, logLevel: "silent" });
+const engine = await Engine.load(model, { threads: Number(threadsText), contextLength: 1024, maxRunningRequests: 64 });
 const tokens = (count, salt) => Array.from({ length: count }, (_, i) => 300 + ((i * 7919 + salt * 104729) % 5000));
 const median = (xs) => [...xs].sort((a, b) => a - b)[xs.length >> 1];
 const greedy = (maxNewTokens) => ({ temperature: 0, maxNewTokens, ignoreEos: true });

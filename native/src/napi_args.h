@@ -9,6 +9,7 @@
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <string>
@@ -92,6 +93,8 @@ inline std::string describe(napi_env env, napi_value value) {
     case napi_number: {
       double number = 0;
       napi_get_value_double(env, value, &number);
+      if (std::isnan(number)) return "NaN";
+      if (std::isinf(number)) return number > 0 ? "Infinity" : "-Infinity";
       char text[40];
       std::snprintf(text, sizeof text, "%.17g", number);
       char brief[40];

@@ -60,6 +60,9 @@ export type ChunkObserver = (chunk: GenerateChunk) => void;
 /** One registry of all series of one engine. */
 export class EngineMetrics {
   readonly registry = new Registry();
+  readonly #stats: () => EngineStats;
+  /** The numbers of the scrape under way: all series of one scrape are of one moment. */
+  #snapshot: EngineStats | null = null;
   readonly #firstToken: Histogram;
   readonly #interToken: Histogram;
   readonly #endToEnd: Histogram;
@@ -68,9 +71,10 @@ export class EngineMetrics {
   readonly #generationTokens: Histogram;
   readonly #retractions: Histogram;
 
-  /** @param options.stats called once per metric and scrape; must be cheap */
+  /** @param options.stats called once per scrape */
   constructor(options: { modelName: string; stats: () => EngineStats }) {
-    const { stats } = options;
+    this.#stats = options.stats;
+    const stats = () => this.#snapshot ?? options.stats();
     this.registry.setDefaultLabels({ model_name: options.modelName });
     const registers = [this.registry];
     for (const [name, help, read] of GAUGES) {
@@ -152,6 +156,7 @@ export class EngineMetrics {
 
   /** All series in the Prometheus text format. */
   render(): Promise<string> {
+    this.#snapshot = this.#stats();
     return this.registry.metrics();
   }
 }

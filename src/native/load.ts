@@ -2,7 +2,6 @@
  * Finds and loads the native addon: the only door to it. A failure says what was tried and the next step to take.
  */
 import { existsSync } from "node:fs";
-import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
 import { SglangError } from "../core/errors.js";
@@ -34,7 +33,10 @@ export function addonPath(environment: NodeJS.ProcessEnv = process.env): string 
 function load(path: string): NativeAddon {
   if (!existsSync(path)) throw missing(path);
   try {
-    return createRequire(import.meta.url)(path) as NativeAddon;
+    // Not require(): that runs a file of any other name as JavaScript.
+    const module = { exports: {} };
+    process.dlopen(module, path);
+    return module.exports as NativeAddon;
   } catch (cause) {
     throw refused(path, cause as NodeJS.ErrnoException);
   }

@@ -48,6 +48,7 @@ export class Scheduler {
   #idleWaiters: (() => void)[] = [];
   /** The batch between its launch and the end of its processing. */
   #step: Batch | null = null;
+  #lastKind: Batch["kind"] | null = null;
   #closing = false;
   /** Why the loop died; null while it lives. */
   #failure: SglangError | null = null;
@@ -158,6 +159,8 @@ export class Scheduler {
           continue;
         }
         this.#step = batch;
+        if (batch.kind === "prefill") this.#stats.prefill(batch, this.#load());
+        else this.#stats.decode(this.#load());
         const outputs = await this.#launch(batch);
         if (outputs) this.#process(outputs);
         this.#step = null;
@@ -187,13 +190,19 @@ export class Scheduler {
     }
   }
 
-  /** Prefill goes first: a new request's first token is worth more than the next tokens of others. */
+  /**
+   * Prefill goes first, as in SGLang: a new request's first token is worth more than the next tokens of others. But
+   * between the chunks of a long prompt the running requests get a step each: on a CPU such a prompt takes many seconds.
+   */
   #schedule(): Batch | null {
-    const prefill = this.#prefill.nextBatch(this.#decode);
-    if (prefill) {
-      this.#stats.prefill(prefill, this.#load());
-      return prefill;
-    }
+    const decodeTurn = this.#prefill.partial !== null && this.#lastKind === "prefill" && this.#decode.reqs.length > 0;
+    const prefill = decodeTurn ? null : this.#prefill.nextBatch(this.#decode);
+    const batch = prefill ?? this.#scheduleDecode();
+    this.#lastKind = batch?.kind ?? null;
+    return batch;
+  }
+
+  #scheduleDecode(): Batch | null {
     const ratio = this.#decode.newTokenRatio;
     const retracted = this.#decode.retract(this.#prefill.partial);
     if (retracted.length > 0) {
@@ -201,9 +210,7 @@ export class Scheduler {
       // The one that lost the most goes first when there is room again.
       this.#prefill.requeue(retracted.reverse());
     }
-    const decode = this.#decode.nextBatch();
-    if (decode) this.#stats.decode(this.#load());
-    return decode;
+    return this.#decode.nextBatch();
   }
 
   /** Runs a batch; null when the step failed, which ends the requests in it and nothing else. */

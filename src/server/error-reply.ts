@@ -100,3 +100,10 @@ export function abortError(reason: FinishReason | null): SglangError | null {
   const code = reason.statusCode === 503 ? "QUEUE_FULL" : reason.statusCode < 500 ? "INVALID_REQUEST" : "ENGINE_FAILED";
   return new SglangError(code, reason.message);
 }
+
+/** Like {@link abortError} for a whole reply, where an answer without an end is an error too. */
+export function replyError(reason: FinishReason | null): SglangError | null {
+  if (reason === null)
+    return new SglangError("ENGINE_FAILED", "The engine ended the request before its answer was complete.");
+  return abortError(reason);
+}

@@ -1,7 +1,7 @@
 /** POST, PUT /generate: SGLang's native generation route. */
 import type { FastifyInstance, FastifyReply } from "fastify";
 import type { ServerContext } from "./context.js";
-import { abortError } from "./error-reply.js";
+import { replyError } from "./error-reply.js";
 import { NativeAnswer } from "./generate-reply.js";
 import { generateSchema, type NativePlan, toNativePlan } from "./generate-request.js";
 import { describeRoute } from "./openapi.js";
@@ -38,7 +38,7 @@ export function registerGenerate(app: FastifyInstance, context: ServerContext): 
         },
       });
       for (const answer of answers) {
-        const error = abortError(answer.last?.finishReason ?? null);
+        const error = replyError(answer.last?.finishReason ?? null);
         if (error) throw error;
       }
       const bodies = answers.map((answer) => answer.body());

@@ -3,7 +3,7 @@ import { randomUUID } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { FinishReason, GenerateChunk } from "../core/protocol.js";
 import type { ServerContext } from "./context.js";
-import { abortError } from "./error-reply.js";
+import { abortError, replyError } from "./error-reply.js";
 import { type ChatPlan, toChatPlan } from "./openai-chat-request.js";
 import { matchedStop, UsageTally, unixSeconds } from "./openai-common.js";
 import { chatLogprobs } from "./openai-logprobs.js";
@@ -105,7 +105,7 @@ async function wholeChat(context: ServerContext, reply: FastifyReply, plan: Chat
     },
   });
   const choices = wholes.map(({ answer, content, toolCalls, logprobs }, index) => {
-    const error = abortError(answer.finish);
+    const error = replyError(answer.finish);
     if (error) throw error;
     return {
       index,

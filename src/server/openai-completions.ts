@@ -3,7 +3,7 @@ import type { FastifyInstance, FastifyReply } from "fastify";
 import type { z } from "zod";
 import type { GenerateChunk, GenerateRequest, Prompt } from "../core/protocol.js";
 import type { ServerContext } from "./context.js";
-import { abortError } from "./error-reply.js";
+import { abortError, replyError } from "./error-reply.js";
 import { cacheNamespace, checkTokenIds, requestIds } from "./generate-request.js";
 import {
   answersPerPrompt,
@@ -152,7 +152,7 @@ async function wholeCompletion(context: ServerContext, reply: FastifyReply, plan
     },
   });
   const choices = answers.map(({ finish }, index) => {
-    const error = abortError(finish);
+    const error = replyError(finish);
     if (error) throw error;
     return {
       index,

@@ -28,6 +28,8 @@ export function newRid(): string {
   return randomUUID().replaceAll("-", "");
 }
 
+const clientGone = () => new SglangError("ABORTED", "The client closed the connection.");
+
 /** Aborts when the client closes its connection before the reply is complete. */
 export function disconnectSignal(reply: FastifyReply): AbortSignal {
   const controller = new AbortController();
@@ -76,7 +78,7 @@ export async function runRequests(context: ServerContext, options: RunOptions): 
     const milliseconds = Math.round(performance.now() - started);
     context.logger.info({ requestId: reply.request.id, route, rids, milliseconds, ...tally }, "request finished");
   }
-  if (gone.aborted) throw new SglangError("ABORTED", "The client closed the connection.");
+  if (gone.aborted) throw clientGone();
   if (failure) throw failure.error;
 }
 
@@ -123,6 +125,8 @@ export async function runCall<T>(
   const gone = disconnectSignal(reply);
   try {
     return await call(controllers.map((controller) => AbortSignal.any([controller.signal, gone])));
+  } catch (error) {
+    throw gone.aborted ? clientGone() : error;
   } finally {
     for (const controller of controllers) controller.abort();
     context.active.leave(rids);

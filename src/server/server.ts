@@ -155,7 +155,11 @@ function addBodyParser(app: FastifyInstance): void {
   app.addContentTypeParser("application/json", { parseAs: "string" }, (request, body, done) => {
     if (body === "") return done(null, undefined);
     parseJson(request, body as string, (error, value) => {
-      done(error && new SglangError("INVALID_REQUEST", `The request body is not valid JSON: ${jsonProblem(body as string)}.`), value);
+      done(
+        error &&
+          new SglangError("INVALID_REQUEST", `The request body is not valid JSON: ${jsonProblem(body as string)}.`),
+        value,
+      );
     });
   });
 }

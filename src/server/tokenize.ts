@@ -91,5 +91,8 @@ async function detokenize(context: ServerContext, body: unknown) {
 
 function requireTokenizer({ tokenizer }: ServerContext): ServerTokenizer {
   if (tokenizer) return tokenizer;
-  throw new SglangError("UNSUPPORTED", "This server was started without a tokenizer, so it cannot turn texts into tokens or back.");
+  throw new SglangError(
+    "UNSUPPORTED",
+    "This server was started without a tokenizer, so it cannot turn texts into tokens or back.",
+  );
 }

@@ -10,11 +10,12 @@ import { asObject, asString, type Json, malformed, unsupported } from "./tokeniz
 
 /** @returns a new object with `json`'s fields; shares the vocabulary with it. */
 export function fillLibraryGaps(json: Json): Json {
-  const model = asObject(json.model);
-  if (model === undefined) throw malformed("tokenizer.json model", "an object", json.model);
-  checkModel(model);
+  const found = asObject(json.model);
+  if (found === undefined) throw malformed("tokenizer.json model", "an object", json.model);
+  const model = checkModel(found);
   return {
     ...json,
+    model,
     normalizer: rewriteNormalizer(json.normalizer),
     pre_tokenizer: wordCut(json, model) ?? rewritePreTokenizer(json.pre_tokenizer),
     post_processor: json.post_processor ?? null,
@@ -23,17 +24,25 @@ export function fillLibraryGaps(json: Json): Json {
   };
 }
 
-function checkModel(model: Json): void {
-  const type = asString(model.type);
+/** @returns the model with its type, which old files leave out. */
+function checkModel(model: Json): Json {
+  const type = asString(model.type) ?? (Array.isArray(model.merges) ? "BPE" : "none");
+  if (type !== "BPE" && type !== "WordPiece" && type !== "Unigram") {
+    throw unsupported("tokenizer.json model.type", type, "BPE, WordPiece, Unigram");
+  }
   if (type === "Unigram" && model.byte_fallback === true) {
     throw unsupported("tokenizer.json model", "Unigram with byte_fallback", "Unigram without it, BPE, or WordPiece");
   }
-  if (typeof model.continuing_subword_prefix === "string" && model.continuing_subword_prefix !== "" && type === "BPE") {
+  if (type === "Unigram" && !Number.isInteger(model.unk_id)) {
+    throw malformed("tokenizer.json model.unk_id", "the id of the unknown token", model.unk_id);
+  }
+  if (type === "BPE" && typeof model.continuing_subword_prefix === "string" && model.continuing_subword_prefix !== "") {
     throw unsupported("tokenizer.json model", "BPE with continuing_subword_prefix", "BPE without it");
   }
   if (typeof model.dropout === "number" && model.dropout > 0) {
     throw unsupported("tokenizer.json model.dropout", String(model.dropout), "no dropout");
   }
+  return { ...model, type };
 }
 
 const NORMALIZERS = ["BertNormalizer", "NFC", "NFD", "NFKC", "NFKD", "Strip", "StripAccents", "Lowercase", "Prepend"];

@@ -34,8 +34,10 @@ const CASES = [
 /** Calls the tool it is offered, in pieces of three characters; says hello otherwise. */
 const answer: FakeOptions["answer"] = ({ prompt }) => {
   const offered = "messages" in prompt && prompt.tools !== undefined;
-  const text = offered ? '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>' : "Hello there, friend.";
-  return { pieces: text.match(/[^]{1,3}/g) ?? [] };
+  const text = offered
+    ? '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
+    : "Hello there, friend.";
+  return { pieces: text.match(/.{1,3}/gs) ?? [] };
 };
 
 describe.skipIf(!available)("the OpenAI client for Python", () => {

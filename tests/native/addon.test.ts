@@ -3,8 +3,29 @@ import { availableParallelism, tmpdir } from "node:os";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DTYPES } from "../../src/core/dtype.js";
 import { Opcode } from "../../src/graph/instructions.js";
-import type { NativeAddon, NativeFile, NativeKvPool, NativePlan, NativeRuntime, NativeWeight } from "../../src/native/addon.js";
-import { addon, distance, F32, f, kvPool, mapFloats, matrix, noise, PlanWriter, runtime, step, table, writeTemporary } from "./support.js";
+import type {
+  NativeAddon,
+  NativeFile,
+  NativeKvPool,
+  NativePlan,
+  NativeRuntime,
+  NativeWeight,
+} from "../../src/native/addon.js";
+import {
+  addon,
+  distance,
+  F32,
+  f,
+  kvPool,
+  mapFloats,
+  matrix,
+  noise,
+  PlanWriter,
+  runtime,
+  step,
+  table,
+  writeTemporary,
+} from "./support.js";
 
 let rt: NativeRuntime;
 let file: NativeFile;
@@ -77,7 +98,9 @@ describe("weights", () => {
     const x = noise(2 * columns, 5);
     const source = [...order, 5, 6, 7];
     const expected = [0, 1].flatMap((i) =>
-      source.map((r) => Array.from({ length: columns }, (_, c) => x[i * columns + c] * values[r * columns + c]).reduce((a, b) => a + b)),
+      source.map((r) =>
+        Array.from({ length: columns }, (_, c) => x[i * columns + c] * values[r * columns + c]).reduce((a, b) => a + b),
+      ),
     );
     expect(addon.weightInfo(packed)).toMatchObject({ rows: 43, columns });
     expect(distance(addon.matmul(rt, packed, x, 2), expected)).toBeLessThan(1e-5);
@@ -91,20 +114,28 @@ describe("weights", () => {
 });
 
 test("kvPoolBytes counts keys and values of all layers and pages", () => {
-  expect(addon.kvPoolBytes(kvPool({ layers: 3, kvHeads: 2, headDim: 16, pageSize: 8, pages: 5, dtype: "f16" }))).toBe(2 * 3 * 2 * 16 * 8 * 5 * 2);
-  expect(addon.kvPoolBytes(kvPool({ layers: 3, kvHeads: 2, headDim: 16, pageSize: 8, pages: 5, dtype: "f32" }))).toBe(2 * 3 * 2 * 16 * 8 * 5 * 4);
+  expect(addon.kvPoolBytes(kvPool({ layers: 3, kvHeads: 2, headDim: 16, pageSize: 8, pages: 5, dtype: "f16" }))).toBe(
+    2 * 3 * 2 * 16 * 8 * 5 * 2,
+  );
+  expect(addon.kvPoolBytes(kvPool({ layers: 3, kvHeads: 2, headDim: 16, pageSize: 8, pages: 5, dtype: "f32" }))).toBe(
+    2 * 3 * 2 * 16 * 8 * 5 * 4,
+  );
 });
 
 describe("files", () => {
   test("that do not exist, or are folders, are errors with the path and the system's words", () => {
-    expect(() => addon.mapFile("/nowhere/model.gguf")).toThrow("/nowhere/model.gguf: cannot be opened: No such file or directory");
+    expect(() => addon.mapFile("/nowhere/model.gguf")).toThrow(
+      "/nowhere/model.gguf: cannot be opened: No such file or directory",
+    );
     expect(() => addon.mapFile(tmpdir())).toThrow(`${tmpdir()}: is not a regular file`);
     expect(() => addon.mapFile("a\0b")).toThrow("path must not contain a zero byte");
   });
 
   test("of no bytes can be mapped and hold no row", () => {
     const empty = addon.mapFile(writeTemporary(new Uint8Array(0)));
-    expect(() => addon.mapTable({ file: empty, offset: 0, type: F32, rows: 1, columns: 1 })).toThrow("1 rows of 4 bytes at offset 0 reach beyond the 0 bytes of");
+    expect(() => addon.mapTable({ file: empty, offset: 0, type: F32, rows: 1, columns: 1 })).toThrow(
+      "1 rows of 4 bytes at offset 0 reach beyond the 0 bytes of",
+    );
     addon.closeFile(empty);
   });
 });
@@ -115,48 +146,245 @@ const any = (value: unknown) => value as never;
 const calls: Call[] = [
   ["no options", () => addon.createRuntime(any(undefined)), TypeError, "options must be an object, got undefined"],
   ["no threads", () => runtime({ threads: 0 }), RangeError, "options.threads must be an integer from 1 to 256, got 0"],
-  ["half a thread", () => runtime({ threads: 1.5 }), RangeError, "options.threads must be an integer from 1 to 256, got 1.5"],
-  ["threads by name", () => runtime({ threads: any("two") }), TypeError, 'options.threads must be an integer, got "two"'],
-  ["NaN threads", () => runtime({ threads: Number.NaN }), RangeError, "options.threads must be an integer from 1 to 256, got nan"],
-  ["a nicer thread than there is", () => runtime({ nice: 20 }), RangeError, "options.nice must be an integer from 0 to 19, got 20"],
+  [
+    "half a thread",
+    () => runtime({ threads: 1.5 }),
+    RangeError,
+    "options.threads must be an integer from 1 to 256, got 1.5",
+  ],
+  [
+    "threads by name",
+    () => runtime({ threads: any("two") }),
+    TypeError,
+    'options.threads must be an integer, got "two"',
+  ],
+  [
+    "NaN threads",
+    () => runtime({ threads: Number.NaN }),
+    RangeError,
+    "options.threads must be an integer from 1 to 256, got NaN",
+  ],
+  [
+    "a nicer thread than there is",
+    () => runtime({ nice: 20 }),
+    RangeError,
+    "options.nice must be an integer from 0 to 19, got 20",
+  ],
   ["an unknown tier", () => runtime({ tier: "mmx" }), RangeError, "options.tier must be null or one of"],
   ["a tier by number", () => runtime({ tier: any(2) }), TypeError, "options.tier must be a string or null, got 2"],
-  ["a runtime that is null", () => addon.runtimeInfo(any(null)), TypeError, "runtime must be a runtime handle, got null"],
-  ["a runtime that is a plain object", () => addon.runtimeInfo(any({})), TypeError, "runtime must be a runtime handle, got an object"],
-  ["a runtime that is a proxy", () => addon.runtimeInfo(any(new Proxy(rt, {}))), TypeError, "runtime must be a runtime handle, got an object"],
-  ["a runtime that inherits from one", () => addon.runtimeInfo(any(Object.create(rt))), TypeError, "runtime must be a runtime handle, got an object"],
-  ["a weight for a runtime", () => addon.poolStats(any(weight)), TypeError, "runtime must be a runtime handle, got a weight handle"],
-  ["a plan for a runtime", () => addon.closeRuntime(any(plan)), TypeError, "runtime must be a runtime handle, got a plan handle"],
+  [
+    "a runtime that is null",
+    () => addon.runtimeInfo(any(null)),
+    TypeError,
+    "runtime must be a runtime handle, got null",
+  ],
+  [
+    "a runtime that is a plain object",
+    () => addon.runtimeInfo(any({})),
+    TypeError,
+    "runtime must be a runtime handle, got an object",
+  ],
+  [
+    "a runtime that is a proxy",
+    () => addon.runtimeInfo(any(new Proxy(rt, {}))),
+    TypeError,
+    "runtime must be a runtime handle, got an object",
+  ],
+  [
+    "a runtime that inherits from one",
+    () => addon.runtimeInfo(any(Object.create(rt))),
+    TypeError,
+    "runtime must be a runtime handle, got an object",
+  ],
+  [
+    "a weight for a runtime",
+    () => addon.poolStats(any(weight)),
+    TypeError,
+    "runtime must be a runtime handle, got a weight handle",
+  ],
+  [
+    "a plan for a runtime",
+    () => addon.closeRuntime(any(plan)),
+    TypeError,
+    "runtime must be a runtime handle, got a plan handle",
+  ],
   ["a path that is a number", () => addon.mapFile(any(7)), TypeError, "path must be a string, got 7"],
-  ["a runtime for a file", () => addon.closeFile(any(rt)), TypeError, "file must be a file handle, got a runtime handle"],
-  ["a file for a weight", () => addon.weightInfo(any(file)), TypeError, "weight must be a weight handle, got a file handle"],
-  ["a file for a weight to close", () => addon.closeWeight(any(file)), TypeError, "weight must be a weight handle, got a file handle"],
-  ["a weight for a pool", () => addon.kvPoolBytes(any(weight)), TypeError, "kv must be a KV pool handle, got a weight handle"],
-  ["nothing for a pool to close", () => addon.closeKvPool(any(undefined)), TypeError, "KV pool must be a KV pool handle, got undefined"],
+  [
+    "a runtime for a file",
+    () => addon.closeFile(any(rt)),
+    TypeError,
+    "file must be a file handle, got a runtime handle",
+  ],
+  [
+    "a file for a weight",
+    () => addon.weightInfo(any(file)),
+    TypeError,
+    "weight must be a weight handle, got a file handle",
+  ],
+  [
+    "a file for a weight to close",
+    () => addon.closeWeight(any(file)),
+    TypeError,
+    "weight must be a weight handle, got a file handle",
+  ],
+  [
+    "a weight for a pool",
+    () => addon.kvPoolBytes(any(weight)),
+    TypeError,
+    "kv must be a KV pool handle, got a weight handle",
+  ],
+  [
+    "nothing for a pool to close",
+    () => addon.closeKvPool(any(undefined)),
+    TypeError,
+    "KV pool must be a KV pool handle, got undefined",
+  ],
   ["a string for a plan", () => addon.closePlan(any("plan")), TypeError, 'plan must be a plan handle, got "plan"'],
-  ["a pool for a plan", () => addon.runPlan(any(kv), step([])), TypeError, "plan must be a plan handle, got a KV pool handle"],
+  [
+    "a pool for a plan",
+    () => addon.runPlan(any(kv), step([])),
+    TypeError,
+    "plan must be a plan handle, got a KV pool handle",
+  ],
   ["no inputs", () => addon.runPlan(plan, any(null)), TypeError, "inputs must be an object, got null"],
-  ["a buffer that is not there", () => addon.readBuffer(plan, 1), RangeError, "buffer must be an integer from 0 to 0, got 1"],
-  ["values that are no floats", () => addon.uploadVector(any(new Float64Array(2))), TypeError, "values must be a Float32Array, got a Float64Array"],
-  ["a vector of nothing", () => addon.uploadVector(new Float32Array(0)), RangeError, "values must have at least one entry, got 0"],
-  ["a pool of no pages", () => kvPool({ pages: 0 }), RangeError, "options.pages must be an integer from 1 to 2147483647, got 0"],
-  ["a pool of another type", () => kvPool({ dtype: "int8" }), RangeError, 'options.dtype must be "f16" or "f32", got "int8"'],
-  ["a table beyond its file", () => addon.mapTable({ file, offset: 4, type: F32, rows: 8, columns: 32 }), RangeError, "options: 8 rows of 128 bytes at offset 4 reach beyond the 1024 bytes of"],
-  ["a negative offset", () => addon.mapTable({ file, offset: -4, type: F32, rows: 1, columns: 4 }), RangeError, "options.offset must be an integer from 0 to 9007199254740991, got -4"],
-  ["a type that does not exist", () => addon.mapTable({ file, offset: 0, type: 4, rows: 1, columns: 32 }), RangeError, "options.type must be a ggml type that this package reads, got 4"],
-  ["columns that split a block", () => addon.mapTable({ file, offset: 0, type: DTYPES.Q4_0.ggml, rows: 1, columns: 40 }), RangeError, "columns must be a multiple of the block of ggml type 2, got 40"],
-  ["no sources", () => addon.packMatrix(rt, { columns: 32, sources: [] }), RangeError, "options.sources must have at least one entry, got 0"],
-  ["sources that are no list", () => addon.packMatrix(rt, { columns: 32, sources: any(3) }), TypeError, "options.sources must be an array, got 3"],
-  ["a source that is no object", () => addon.packMatrix(rt, { columns: 32, sources: [any(3)] }), TypeError, "options.sources[0] must be an object, got 3"],
-  ["a source whose file is a weight", () => addon.packMatrix(rt, { columns: 32, sources: [{ file: any(weight), offset: 0, type: F32, rows: 1 }] }), TypeError, "options.sources[0].file must be a file handle, got a weight handle"],
-  ["a source beyond its file", () => addon.packMatrix(rt, { columns: 32, sources: [{ file, offset: 0, type: F32, rows: 9 }] }), RangeError, "options.sources[0]: 9 rows of 128 bytes"],
-  ["an order of another length", () => addon.packMatrix(rt, { columns: 32, sources: [{ file, offset: 0, type: F32, rows: 2, order: Int32Array.of(0) }] }), RangeError, "options.sources[0].order must have 2 entries (one per row), got 1"],
-  ["an order beyond the file", () => addon.packMatrix(rt, { columns: 32, sources: [{ file, offset: 0, type: F32, rows: 2, order: Int32Array.of(0, 8) }] }), RangeError, "options.sources[0]: 9 rows of 128 bytes"],
-  ["an order that counts from -1", () => addon.packMatrix(rt, { columns: 32, sources: [{ file, offset: 0, type: F32, rows: 2, order: Int32Array.of(0, -1) }] }), RangeError, "options.sources[0].order[1] must be >= 0, got -1"],
-  ["an order that is a plain list", () => addon.packMatrix(rt, { columns: 32, sources: [{ file, offset: 0, type: F32, rows: 1, order: any([0]) }] }), TypeError, "options.sources[0].order must be an Int32Array, got an array"],
-  ["a vector to multiply by", () => addon.matmul(rt, vector, new Float32Array(4), 1), TypeError, "weight must be a matrix, got a vector"],
-  ["a product of another size", () => addon.matmul(rt, weight, new Float32Array(33), 1), RangeError, "x must have m x columns = 32 entries, got 33"],
-  ["a row of too few bytes", () => addon.dequantizeRow(DTYPES.Q4_0.ggml, new Uint8Array(17), 32), RangeError, "bytes must have 18 entries (one row), got 17"],
+  [
+    "a buffer that is not there",
+    () => addon.readBuffer(plan, 1),
+    RangeError,
+    "buffer must be an integer from 0 to 0, got 1",
+  ],
+  [
+    "values that are no floats",
+    () => addon.uploadVector(any(new Float64Array(2))),
+    TypeError,
+    "values must be a Float32Array, got a Float64Array",
+  ],
+  [
+    "a vector of nothing",
+    () => addon.uploadVector(new Float32Array(0)),
+    RangeError,
+    "values must have at least one entry, got 0",
+  ],
+  [
+    "a pool of no pages",
+    () => kvPool({ pages: 0 }),
+    RangeError,
+    "options.pages must be an integer from 1 to 2147483647, got 0",
+  ],
+  [
+    "a pool of another type",
+    () => kvPool({ dtype: "int8" }),
+    RangeError,
+    'options.dtype must be "f16" or "f32", got "int8"',
+  ],
+  [
+    "a table beyond its file",
+    () => addon.mapTable({ file, offset: 4, type: F32, rows: 8, columns: 32 }),
+    RangeError,
+    "options: 8 rows of 128 bytes at offset 4 reach beyond the 1024 bytes of",
+  ],
+  [
+    "a negative offset",
+    () => addon.mapTable({ file, offset: -4, type: F32, rows: 1, columns: 4 }),
+    RangeError,
+    "options.offset must be an integer from 0 to 9007199254740991, got -4",
+  ],
+  [
+    "a type that does not exist",
+    () => addon.mapTable({ file, offset: 0, type: 4, rows: 1, columns: 32 }),
+    RangeError,
+    "options.type must be a ggml type that this package reads, got 4",
+  ],
+  [
+    "columns that split a block",
+    () => addon.mapTable({ file, offset: 0, type: DTYPES.Q4_0.ggml, rows: 1, columns: 40 }),
+    RangeError,
+    "columns must be a multiple of the block of ggml type 2, got 40",
+  ],
+  [
+    "no sources",
+    () => addon.packMatrix(rt, { columns: 32, sources: [] }),
+    RangeError,
+    "options.sources must have at least one entry, got 0",
+  ],
+  [
+    "sources that are no list",
+    () => addon.packMatrix(rt, { columns: 32, sources: any(3) }),
+    TypeError,
+    "options.sources must be an array, got 3",
+  ],
+  [
+    "a source that is no object",
+    () => addon.packMatrix(rt, { columns: 32, sources: [any(3)] }),
+    TypeError,
+    "options.sources[0] must be an object, got 3",
+  ],
+  [
+    "a source whose file is a weight",
+    () => addon.packMatrix(rt, { columns: 32, sources: [{ file: any(weight), offset: 0, type: F32, rows: 1 }] }),
+    TypeError,
+    "options.sources[0].file must be a file handle, got a weight handle",
+  ],
+  [
+    "a source beyond its file",
+    () => addon.packMatrix(rt, { columns: 32, sources: [{ file, offset: 0, type: F32, rows: 9 }] }),
+    RangeError,
+    "options.sources[0]: 9 rows of 128 bytes",
+  ],
+  [
+    "an order of another length",
+    () =>
+      addon.packMatrix(rt, {
+        columns: 32,
+        sources: [{ file, offset: 0, type: F32, rows: 2, order: Int32Array.of(0) }],
+      }),
+    RangeError,
+    "options.sources[0].order must have 2 entries (one per row), got 1",
+  ],
+  [
+    "an order beyond the file",
+    () =>
+      addon.packMatrix(rt, {
+        columns: 32,
+        sources: [{ file, offset: 0, type: F32, rows: 2, order: Int32Array.of(0, 8) }],
+      }),
+    RangeError,
+    "options.sources[0]: 9 rows of 128 bytes",
+  ],
+  [
+    "an order that counts from -1",
+    () =>
+      addon.packMatrix(rt, {
+        columns: 32,
+        sources: [{ file, offset: 0, type: F32, rows: 2, order: Int32Array.of(0, -1) }],
+      }),
+    RangeError,
+    "options.sources[0].order[1] must be >= 0, got -1",
+  ],
+  [
+    "an order that is a plain list",
+    () => addon.packMatrix(rt, { columns: 32, sources: [{ file, offset: 0, type: F32, rows: 1, order: any([0]) }] }),
+    TypeError,
+    "options.sources[0].order must be an Int32Array, got an array",
+  ],
+  [
+    "a vector to multiply by",
+    () => addon.matmul(rt, vector, new Float32Array(4), 1),
+    TypeError,
+    "weight must be a matrix, got a vector",
+  ],
+  [
+    "a product of another size",
+    () => addon.matmul(rt, weight, new Float32Array(33), 1),
+    RangeError,
+    "x must have m x columns = 32 entries, got 33",
+  ],
+  [
+    "a row of too few bytes",
+    () => addon.dequantizeRow(DTYPES.Q4_0.ggml, new Uint8Array(17), 32),
+    RangeError,
+    "bytes must have 18 entries (one row), got 17",
+  ],
 ];
 test.each(calls)("%s is refused by name", (_, call, type, message) => {
   expect(call).toThrow(message);
@@ -165,10 +393,46 @@ test.each(calls)("%s is refused by name", (_, call, type, message) => {
 
 describe("closed handles", () => {
   const closed: [string, (a: NativeAddon) => unknown, string][] = [
-    ["a file", (a) => { const h = mapFloats(noise(4, 1)); a.closeFile(h); a.closeFile(h); return a.mapTable({ file: h, offset: 0, type: F32, rows: 1, columns: 4 }); }, "options.file is a file that was closed"],
-    ["a weight", (a) => { const h = a.uploadVector(noise(4, 1)); a.closeWeight(h); a.closeWeight(h); return a.weightInfo(h); }, "weight is a weight that was closed"],
-    ["a pool", (a) => { const h = kvPool(); a.closeKvPool(h); a.closeKvPool(h); return a.kvPoolBytes(h); }, "kv is a KV pool that was closed"],
-    ["a plan", (a) => { const h = new PlanWriter(1, 1).create(rt, 0, kv); a.closePlan(h); a.closePlan(h); return a.runPlan(h, step([])); }, "plan is a plan that was closed"],
+    [
+      "a file",
+      (a) => {
+        const h = mapFloats(noise(4, 1));
+        a.closeFile(h);
+        a.closeFile(h);
+        return a.mapTable({ file: h, offset: 0, type: F32, rows: 1, columns: 4 });
+      },
+      "options.file is a file that was closed",
+    ],
+    [
+      "a weight",
+      (a) => {
+        const h = a.uploadVector(noise(4, 1));
+        a.closeWeight(h);
+        a.closeWeight(h);
+        return a.weightInfo(h);
+      },
+      "weight is a weight that was closed",
+    ],
+    [
+      "a pool",
+      (a) => {
+        const h = kvPool();
+        a.closeKvPool(h);
+        a.closeKvPool(h);
+        return a.kvPoolBytes(h);
+      },
+      "kv is a KV pool that was closed",
+    ],
+    [
+      "a plan",
+      (a) => {
+        const h = new PlanWriter(1, 1).create(rt, 0, kv);
+        a.closePlan(h);
+        a.closePlan(h);
+        return a.runPlan(h, step([]));
+      },
+      "plan is a plan that was closed",
+    ],
   ];
   test.each(closed)("%s closed twice and then used is a TypeError", (_, use, message) => {
     expect(() => use(addon)).toThrow(message);
@@ -182,7 +446,9 @@ describe("closed handles", () => {
     addon.closeRuntime(of);
     expect(addon.runtimeInfo(of).threads).toBeGreaterThanOrEqual(1);
     expect(() => addon.runPlan(mine, step([]))).toThrow("runPlan: the runtime was closed");
-    expect(() => addon.packMatrix(of, { columns: 32, sources: [{ file, offset: 0, type: F32, rows: 1 }] })).toThrow("packMatrix: the runtime was closed");
+    expect(() => addon.packMatrix(of, { columns: 32, sources: [{ file, offset: 0, type: F32, rows: 1 }] })).toThrow(
+      "packMatrix: the runtime was closed",
+    );
     expect(() => addon.matmul(of, weight, new Float32Array(32), 1)).toThrow("matmul: the runtime was closed");
     expect(() => new PlanWriter(1, 1).create(of, 0, kv)).toThrow("createPlan: the runtime was closed");
   });

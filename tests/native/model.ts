@@ -3,7 +3,18 @@ import { Activation, Opcode } from "../../src/graph/instructions.js";
 import type { NativePlan, NativeRuntime } from "../../src/native/addon.js";
 import { addon, f, kvPool, matrix, noise, PlanWriter, table } from "./support.js";
 
-export const shape = { vocab: 50, padded: 56, hidden: 32, heads: 4, kvHeads: 2, headDim: 8, inner: 40, layers: 2, pageSize: 4, pages: 64 };
+export const shape = {
+  vocab: 50,
+  padded: 56,
+  hidden: 32,
+  heads: 4,
+  kvHeads: 2,
+  headDim: 8,
+  inner: 40,
+  layers: 2,
+  pageSize: 4,
+  pages: 64,
+};
 const EPS = 1e-5;
 const EMBED_SCALE = 1.5;
 const MSCALE = 1.25;
@@ -40,14 +51,26 @@ export interface TinyModel {
 }
 
 /** The same model as a plan. */
-export async function tinyPlan(of: NativeRuntime, options: { maxTokens?: number; maxRows?: number; dtype?: "f16" | "f32"; window?: number } = {}): Promise<TinyModel> {
+export async function tinyPlan(
+  of: NativeRuntime,
+  options: { maxTokens?: number; maxRows?: number; dtype?: "f16" | "f32"; window?: number } = {},
+): Promise<TinyModel> {
   const s = shape;
   const p = new PlanWriter(options.maxTokens ?? 64, options.maxRows ?? 4);
   const vector = (values: Float32Array) => p.weight(addon.uploadVector(values));
-  const linear = async (rows: number, columns: number, values: Float32Array) => p.weight(await matrix(of, rows, columns, values));
+  const linear = async (rows: number, columns: number, values: Float32Array) =>
+    p.weight(await matrix(of, rows, columns, values));
   const qWidth = s.heads * s.headDim;
   const kvWidth = s.kvHeads * s.headDim;
-  const [x, normed, qkv, attended, projected, gateUp, gated] = [s.hidden, s.hidden, qWidth + 2 * kvWidth, qWidth, s.hidden, 2 * s.inner, s.inner].map((c) => p.buffer(c));
+  const [x, normed, qkv, attended, projected, gateUp, gated] = [
+    s.hidden,
+    s.hidden,
+    qWidth + 2 * kvWidth,
+    qWidth,
+    s.hidden,
+    2 * s.inner,
+    s.inner,
+  ].map((c) => p.buffer(c));
   const q = p.view(qkv, 0, qWidth);
   const k = p.view(qkv, qWidth, kvWidth);
   const v = p.view(qkv, qWidth + kvWidth, kvWidth);
@@ -76,7 +99,14 @@ export async function tinyPlan(of: NativeRuntime, options: { maxTokens?: number;
   p.op(Opcode.Linear, logits, hidden, await linear(s.padded, s.hidden, w.head), -1);
   p.logits = logits;
   p.hidden = hidden;
-  const kv = kvPool({ layers: s.layers, kvHeads: s.kvHeads, headDim: s.headDim, pageSize: s.pageSize, pages: s.pages, dtype: options.dtype ?? "f32" });
+  const kv = kvPool({
+    layers: s.layers,
+    kvHeads: s.kvHeads,
+    headDim: s.headDim,
+    pageSize: s.pageSize,
+    pages: s.pages,
+    dtype: options.dtype ?? "f32",
+  });
   return { plan: p.create(of, s.vocab, kv), residual: x };
 }
 
@@ -107,7 +137,9 @@ export function naiveModel(tokens: number[], window = 0): { logits: number[][]; 
   const kvWidth = s.kvHeads * s.headDim;
   let xs = tokens.map((t) => Array.from(w.embed.subarray(t * s.hidden, (t + 1) * s.hidden), (v) => v * EMBED_SCALE));
   for (const [l, layer] of w.layers.entries()) {
-    const qkv = xs.map((x) => multiply(rms(x, layer.norm1, s.hidden), layer.qkv, qWidth + 2 * kvWidth).map((v, i) => v + layer.qkvBias[i]));
+    const qkv = xs.map((x) =>
+      multiply(rms(x, layer.norm1, s.hidden), layer.qkv, qWidth + 2 * kvWidth).map((v, i) => v + layer.qkvBias[i]),
+    );
     const qs = qkv.map((row, t) => rotate(rms(row.slice(0, qWidth), layer.qNorm, s.headDim), t, s.headDim));
     const ks = qkv.map((row, t) => rotate(row.slice(qWidth, qWidth + kvWidth), t, s.headDim));
     const vs = qkv.map((row) => row.slice(qWidth + kvWidth));
@@ -123,7 +155,9 @@ export function naiveModel(tokens: number[], window = 0): { logits: number[][]; 
         const max = Math.max(...scores);
         const weights = scores.map((score) => Math.exp(score - max));
         const total = weights.reduce((a, b) => a + b);
-        return Array.from({ length: s.headDim }, (_, d) => weights.reduce((sum, weight, j) => sum + (weight / total) * vs[first + j][kvStart + d], 0));
+        return Array.from({ length: s.headDim }, (_, d) =>
+          weights.reduce((sum, weight, j) => sum + (weight / total) * vs[first + j][kvStart + d], 0),
+        );
       }).flat();
       const afterAttention = multiply(attended, layer.o, s.hidden).map((v, i) => v + x[i]);
       const gateUp = multiply(rms(afterAttention, layer.norm2, s.hidden), layer.gateUp, 2 * s.inner);

@@ -2,7 +2,19 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Opcode } from "../../src/graph/instructions.js";
 import type { NativeKvPool, NativePlan, NativeRuntime, NativeWeight, StepOutputs } from "../../src/native/addon.js";
-import { addon, distance, f, kvPool, matrix, noise, PlanWriter, type RowSpec, runtime, step, table } from "./support.js";
+import {
+  addon,
+  distance,
+  f,
+  kvPool,
+  matrix,
+  noise,
+  PlanWriter,
+  type RowSpec,
+  runtime,
+  step,
+  table,
+} from "./support.js";
 
 let rt: NativeRuntime;
 let kv: NativeKvPool;
@@ -65,7 +77,9 @@ function uniform(seed: bigint, draw: number): number {
 
 function adjusted(logits: Float32Array, row: RowSpec, mask?: Uint32Array): Float32Array {
   const x = Float32Array.from(logits);
-  const [repetition, frequency, presence] = [row.repetition ?? 1, row.frequency ?? 0, row.presence ?? 0].map(Math.fround);
+  const [repetition, frequency, presence] = [row.repetition ?? 1, row.frequency ?? 0, row.presence ?? 0].map(
+    Math.fround,
+  );
   for (const [id, count] of row.seen ?? []) {
     x[id] = x[id] > 0 ? x[id] / repetition : x[id] * repetition;
     if (count > 0) {
@@ -126,14 +140,20 @@ function margin(p: Float64Array, u: number): number {
 }
 
 /** Logits on a grid: distinct probabilities lie far from each other, equal ones are common (ties). */
-const gridLogits = (vocab: number) => fc.array(fc.integer({ min: -12, max: 12 }), { minLength: vocab, maxLength: vocab }).map((xs) => Float32Array.from(xs, (x) => x / 4));
+const gridLogits = (vocab: number) =>
+  fc
+    .array(fc.integer({ min: -12, max: 12 }), { minLength: vocab, maxLength: vocab })
+    .map((xs) => Float32Array.from(xs, (x) => x / 4));
 
 const rowParameters = (vocab: number) =>
   fc.record({
     frequency: fc.constantFrom(0, 0.5, -1.25),
     presence: fc.constantFrom(0, 1.5, -0.75),
     repetition: fc.constantFrom(1, 2, 0.5, 1.25),
-    seen: fc.uniqueArray(fc.tuple(fc.integer({ min: 0, max: vocab - 1 }), fc.integer({ min: 0, max: 4 })), { selector: ([id]) => id, maxLength: 12 }),
+    seen: fc.uniqueArray(fc.tuple(fc.integer({ min: 0, max: vocab - 1 }), fc.integer({ min: 0, max: 4 })), {
+      selector: ([id]) => id,
+      maxLength: 12,
+    }),
     bias: fc.uniqueArray(
       fc.tuple(fc.integer({ min: 0, max: vocab - 1 }), fc.constantFrom(2, -3, 0.5, Number.NEGATIVE_INFINITY)),
       { selector: ([id]) => id, maxLength: 6 },
@@ -145,7 +165,15 @@ describe("greedy", () => {
     const vocab = 70;
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.tuple(gridLogits(vocab), rowParameters(vocab), fc.array(fc.integer({ min: 0, max: 0xffffffff }), { minLength: 3, maxLength: 3 }), fc.boolean()), { minLength: 1, maxLength: 8 }),
+        fc.array(
+          fc.tuple(
+            gridLogits(vocab),
+            rowParameters(vocab),
+            fc.array(fc.integer({ min: 0, max: 0xffffffff }), { minLength: 3, maxLength: 3 }),
+            fc.boolean(),
+          ),
+          { minLength: 1, maxLength: 8 },
+        ),
         async (cases) => {
           const masks = Uint32Array.from(cases.flatMap(([, , words]) => words));
           masks.forEach((_, i) => {
@@ -162,7 +190,10 @@ describe("greedy", () => {
             rows,
             masks,
           );
-          const expected = rows.map((row, i) => ranked(adjusted(cases[i][0], row, row.mask === -1 ? undefined : masks.subarray(i * 3, i * 3 + 3)))[0]);
+          const expected = rows.map(
+            (row, i) =>
+              ranked(adjusted(cases[i][0], row, row.mask === -1 ? undefined : masks.subarray(i * 3, i * 3 + 3)))[0],
+          );
           expect(Array.from(out.ids)).toEqual(expected);
         },
       ),
@@ -172,7 +203,11 @@ describe("greedy", () => {
 
   test("a temperature below 1e-6 is greedy, and so is top-k 1 at any temperature", async () => {
     const logits = noise(40, 3);
-    const rows = Array.from({ length: 20 }, (_, i): RowSpec => (i % 2 ? { token: 0, temperature: 9e-7, draw: i } : { token: 0, temperature: 5, topK: 1, draw: i }));
+    const rows = Array.from(
+      { length: 20 },
+      (_, i): RowSpec =>
+        i % 2 ? { token: 0, temperature: 9e-7, draw: i } : { token: 0, temperature: 5, topK: 1, draw: i },
+    );
     const out = await sample([logits], rows);
     expect(new Set(out.ids)).toEqual(new Set([ranked(logits)[0]]));
   });
@@ -180,7 +215,18 @@ describe("greedy", () => {
   test("looks at no id beyond the vocabulary, whatever the padding rows hold", async () => {
     const p = new PlanWriter(1, 1);
     const x = p.buffer(8);
-    p.op(Opcode.Embed, x, p.weight(table(8, 8, Float32Array.from({ length: 64 }, (_, i) => i % 8))), f(1)).head();
+    p.op(
+      Opcode.Embed,
+      x,
+      p.weight(
+        table(
+          8,
+          8,
+          Float32Array.from({ length: 64 }, (_, i) => i % 8),
+        ),
+      ),
+      f(1),
+    ).head();
     p.logits = p.buffer(8, "rows");
     p.op(Opcode.TakeRows, p.logits, x);
     const plan = p.create(rt, 5, kv);
@@ -213,7 +259,11 @@ describe("sampling", () => {
           { minLength: 1, maxLength: 12 },
         ),
         async (cases) => {
-          const rows: RowSpec[] = cases.map(([, penalties, parameters], token) => ({ ...penalties, ...parameters, token }));
+          const rows: RowSpec[] = cases.map(([, penalties, parameters], token) => ({
+            ...penalties,
+            ...parameters,
+            token,
+          }));
           const out = await sample(
             cases.map(([logits]) => logits),
             rows,
@@ -236,7 +286,13 @@ describe("sampling", () => {
   test("depends on (seed, draw) only: not on the row's place, its neighbours, or the block of the head", async () => {
     const logits = [noise(50, 4), noise(50, 5)];
     const one = await sample(logits, [{ token: 1, temperature: 1.5, seed: 77n, draw: 3 }]);
-    const crowd = Array.from({ length: 150 }, (_, i): RowSpec => (i % 37 === 0 ? { token: 1, temperature: 1.5, seed: 77n, draw: 3 } : { token: 0, temperature: 2, seed: BigInt(i) }));
+    const crowd = Array.from(
+      { length: 150 },
+      (_, i): RowSpec =>
+        i % 37 === 0
+          ? { token: 1, temperature: 1.5, seed: 77n, draw: 3 }
+          : { token: 0, temperature: 2, seed: BigInt(i) },
+    );
     const out = await sample(logits, crowd);
     for (let i = 0; i < 150; i += 37) expect(out.ids[i]).toBe(one.ids[0]);
     expect(new Set(out.ids).size).toBeGreaterThan(10);
@@ -246,7 +302,10 @@ describe("sampling", () => {
     const logits = Float32Array.of(1, 0, 2, -1, 0.5);
     const n = 6000;
     const plan = logitsPlan([logits], 256);
-    const rows = Array.from({ length: n }, (_, i): RowSpec => ({ token: 0, temperature: 0.9, seed: 123456789n, draw: i }));
+    const rows = Array.from(
+      { length: n },
+      (_, i): RowSpec => ({ token: 0, temperature: 0.9, seed: 123456789n, draw: i }),
+    );
     const out = await addon.runPlan(plan, step([{ tokens: [0] }], rows));
     const p = distribution(logits, rows[0]);
     for (let id = 0; id < 5; id++) {
@@ -272,7 +331,9 @@ describe("sampling", () => {
       { token: 0, temperature: 1, minP: 0.02 },
       { token: 0, temperature: 1, topK: 3000, topP: 0.95, minP: 0.01 },
     ];
-    const rows = variants.flatMap((v, i) => Array.from({ length: 12 }, (_, j): RowSpec => ({ ...v, seed: BigInt(i * 1000 + 7), draw: j })));
+    const rows = variants.flatMap((v, i) =>
+      Array.from({ length: 12 }, (_, j): RowSpec => ({ ...v, seed: BigInt(i * 1000 + 7), draw: j })),
+    );
     const out = await addon.runPlan(plan, step([{ tokens: [0] }], rows));
     for (const [i, variant] of variants.entries()) {
       const p = distribution(logits, variant);
@@ -287,7 +348,8 @@ describe("sampling", () => {
 
   test("equal logits at the border of top-k and top-p go to the lower ids", async () => {
     const logits = new Float32Array(64).fill(1);
-    const draws = (row: Partial<RowSpec>) => Array.from({ length: 400 }, (_, i): RowSpec => ({ token: 0, temperature: 1, draw: i, ...row }));
+    const draws = (row: Partial<RowSpec>) =>
+      Array.from({ length: 400 }, (_, i): RowSpec => ({ token: 0, temperature: 1, draw: i, ...row }));
     const [byK, byP] = [await sample([logits], draws({ topK: 8 })), await sample([logits], draws({ topP: 0.25 }))];
     expect(new Set(byK.ids)).toEqual(new Set([0, 1, 2, 3, 4, 5, 6, 7]));
     expect(new Set(byP.ids)).toEqual(new Set(Array.from({ length: 16 }, (_, i) => i)));
@@ -295,7 +357,11 @@ describe("sampling", () => {
 
   test("a row that forbids every id fails alone, by name, with id -1", async () => {
     const logits = [noise(40, 7), noise(40, 8)];
-    const rows: RowSpec[] = [{ token: 0 }, { token: 1, mask: 0, temperature: 1, slot: 3 }, { token: 1, bias: Array.from({ length: 40 }, (_, id): [number, number] => [id, Number.NEGATIVE_INFINITY]) }];
+    const rows: RowSpec[] = [
+      { token: 0 },
+      { token: 1, mask: 0, temperature: 1, slot: 3 },
+      { token: 1, bias: Array.from({ length: 40 }, (_, id): [number, number] => [id, Number.NEGATIVE_INFINITY]) },
+    ];
     const error = await sample(logits, rows, new Uint32Array(2)).catch((e) => e);
     expect(error.message).toBe("runPlan: row 1: no token is allowed: mask and bias forbid every id");
     expect(Array.from(error.rows)).toEqual([1, 2]);
@@ -304,7 +370,9 @@ describe("sampling", () => {
 
   test("an id with a logit of minus infinity is never drawn", async () => {
     const logits = noise(40, 9).map((x, i) => (i % 4 === 1 ? x : Number.NEGATIVE_INFINITY));
-    const rows = [{}, { topP: 0.99 }, { topK: 30 }, { minP: 0.001 }].flatMap((v) => Array.from({ length: 100 }, (_, i): RowSpec => ({ token: 0, temperature: 3, draw: i, ...v })));
+    const rows = [{}, { topP: 0.99 }, { topK: 30 }, { minP: 0.001 }].flatMap((v) =>
+      Array.from({ length: 100 }, (_, i): RowSpec => ({ token: 0, temperature: 3, draw: i, ...v })),
+    );
     const out = await sample([logits], rows);
     expect(Array.from(out.ids).filter((id) => id % 4 !== 1)).toEqual([]);
   });
@@ -329,8 +397,18 @@ describe("logprobs", () => {
           expect(distance(out.logprobs.subarray(0, 2), [logits[out.ids[0]] - z, logits[7] - z])).toBeLessThan(1e-5);
           expect(out.logprobs[2]).toBeNaN();
           expect(Array.from(out.topIds)).toEqual([...order.slice(0, top), ...order.slice(0, 2)]);
-          expect(distance(out.topLogprobs, [...order.slice(0, top), ...order.slice(0, 2)].map((id) => logits[id] - z))).toBeLessThan(1e-5);
-          expect(distance(out.wantedLogprobs, wanted.map((id) => logits[id] - z))).toBeLessThan(1e-5);
+          expect(
+            distance(
+              out.topLogprobs,
+              [...order.slice(0, top), ...order.slice(0, 2)].map((id) => logits[id] - z),
+            ),
+          ).toBeLessThan(1e-5);
+          expect(
+            distance(
+              out.wantedLogprobs,
+              wanted.map((id) => logits[id] - z),
+            ),
+          ).toBeLessThan(1e-5);
         },
       ),
       { numRuns: 60, seed: 3 },
@@ -344,7 +422,12 @@ describe("logprobs", () => {
     const z = Math.log(logits.reduce((sum, x) => sum + Math.exp(x), 0));
     const order = ranked(logits).slice(0, 20);
     expect(Array.from(out.topIds)).toEqual(order);
-    expect(distance(out.topLogprobs, order.map((id) => logits[id] - z))).toBeLessThan(1e-6);
+    expect(
+      distance(
+        out.topLogprobs,
+        order.map((id) => logits[id] - z),
+      ),
+    ).toBeLessThan(1e-6);
     expect(distance(out.wantedLogprobs, [logits[0] - z, logits[149_999] - z])).toBeLessThan(1e-6);
   });
 });

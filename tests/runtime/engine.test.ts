@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { SglangError } from "../../src/core/errors.js";
 import { setLogLevel } from "../../src/core/logger.js";
 import type { GenerateChunk, GenerateRequest } from "../../src/core/protocol.js";
-import { collect, collectAll } from "./collect.js";
+import { type Collected, collect, collectAll } from "./collect.js";
 import { EOS, expectedLogprobs, expectedTokens, fakeEngine, fakeTokenizer } from "./fake-runner.js";
 
 beforeAll(() => setLogLevel("silent"));
@@ -182,6 +182,30 @@ describe("generate", () => {
     const { ids } = await collect(engine, { prompt: { text }, samplingParams: { ...greedy, maxNewTokens: 3 } });
     expect(ids).toEqual(expectedTokens(encode(text), { maxNewTokens: 3, stopIds: [] }));
     expect(runner.steps.map((s) => s.sequences[0].tokens.length)).toEqual([16, 16, 11, 1, 1]);
+    await engine.close();
+  });
+});
+
+describe("a long prompt", () => {
+  it("lets running requests go on between its chunks", async () => {
+    let second: Promise<Collected> | undefined;
+    const { engine, runner } = fakeEngine(
+      { chunkedPrefillSize: 4 },
+      {
+        onStep: (_, step) => {
+          if (step !== 2) return;
+          second = collect(engine, {
+            prompt: { text: "abcdefghijklmnop" },
+            samplingParams: { ...greedy, maxNewTokens: 1 },
+          });
+        },
+      },
+    );
+    const running = await collect(engine, { prompt: { text: "b" }, samplingParams: { ...greedy, maxNewTokens: 30 } });
+    expect((await second)?.ids).toEqual(expectedTokens(encode("abcdefghijklmnop"), { maxNewTokens: 1, stopIds: [] }));
+    const sizes = runner.steps.map((s) => s.sequences[0].tokens.length);
+    expect(sizes.join(" ")).toContain("1 4 1 4 1 4 1 4 1");
+    expect(running.ids).toEqual(expectedTokens(encode("b"), { maxNewTokens: 30, stopIds: [] }));
     await engine.close();
   });
 });
@@ -418,21 +442,33 @@ describe("logprobs", () => {
   });
 
   it("survive a retraction in the middle of a chunked prompt", async () => {
-    // "b" decodes and grows while the long prompt is computed one token at a time, until the pool is full.
-    const { engine } = fakeEngine({ chunkedPrefillSize: 16, scheduleConservativeness: 0 }, { pages: 64 });
+    // The short request grows between the chunks of the long prompt, until the pool is full.
     const long = encode("a long prompt whose logprobs are wanted from the start");
-    const [, scored] = await Promise.all([
-      collect(engine, { prompt: { text: "b" }, samplingParams: { ...greedy, maxNewTokens: 60 } }),
-      collect(engine, {
-        prompt: { inputIds: long },
-        samplingParams: { ...greedy, maxNewTokens: 2 },
-        logprobs: { startLen: 0 },
-      }),
-    ]);
-    for (const [i, [logprob]] of (scored.chunks[0].logprobs?.input ?? []).entries()) {
+    let second: Promise<Collected> | undefined;
+    const { engine } = fakeEngine(
+      { chunkedPrefillSize: 2, scheduleConservativeness: 0 },
+      {
+        pages: 64,
+        onStep: (_, step) => {
+          if (step === 2) {
+            second = collect(engine, {
+              prompt: { inputIds: long },
+              samplingParams: { ...greedy, maxNewTokens: 2 },
+              logprobs: { startLen: 0 },
+            });
+          }
+        },
+      },
+    );
+    const running = await collect(engine, { prompt: { text: "b" }, samplingParams: { ...greedy, maxNewTokens: 60 } });
+    const scored = (await second) as Collected;
+    expect(running.last.timing.retractions).toBe(0);
+    expect(scored.last.timing.retractions).toBeGreaterThan(0);
+    const { input } = scored.chunks[0].logprobs as NonNullable<GenerateChunk["logprobs"]>;
+    expect(input?.map(([, id]) => id)).toEqual(long);
+    for (const [i, [logprob]] of (input ?? []).entries()) {
       if (i > 0) close(logprob, expectedLogprobs(long.slice(0, i))[long[i]]);
     }
-    expect(scored.chunks[0].logprobs?.input).toHaveLength(long.length);
     await engine.close();
   });
 

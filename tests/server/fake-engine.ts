@@ -128,7 +128,11 @@ export class FakeEngine implements EngineApi {
         textDelta: text,
         tokenIdsDelta: ids,
         finishReason: last ? finish : null,
-        usage: { promptTokens: prompt.length, completionTokens: sent[index], cachedTokens: index === 0 ? 1 : prompt.length - 1 },
+        usage: {
+          promptTokens: prompt.length,
+          completionTokens: sent[index],
+          cachedTokens: index === 0 ? 1 : prompt.length - 1,
+        },
         logprobs: request.logprobs && fakeLogprobs(request, prompt, ids, first),
         promptTokenIds: first ? prompt : undefined,
         timing: { queuedMs: 2, firstTokenMs: 150, totalMs: 150 + 10 * sent[index], retractions: 0 },
@@ -148,7 +152,9 @@ export class FakeEngine implements EngineApi {
         yield chunk(index, text, stream ? step === pieces.length - 1 : true, end(index));
       }
     }
-    if (request.signal?.aborted) yield chunk(0, "", true, { type: "abort", message: "Aborted by the caller." });
+    if (!request.signal?.aborted) return;
+    const finish: FinishReason = { type: "abort", message: "Aborted by the caller." };
+    for (let index = 0; index < n; index++) yield chunk(index, "", true, finish);
   }
 
   async embed(request: EmbedRequest): Promise<EmbedResult> {
@@ -203,7 +209,12 @@ export class FakeEngine implements EngineApi {
   }
 }
 
-function fakeLogprobs(request: GenerateRequest, prompt: readonly number[], ids: number[], first: boolean): ChunkLogprobs {
+function fakeLogprobs(
+  request: GenerateRequest,
+  prompt: readonly number[],
+  ids: number[],
+  first: boolean,
+): ChunkLogprobs {
   const { startLen = -1, topNum = 0, tokenIds = [] } = request.logprobs ?? {};
   const text = (id: number) => String.fromCharCode(id);
   const one = (id: number): TokenLogprob => [-id / 100, id, text(id)];

@@ -1,12 +1,35 @@
 import fc from "fast-check";
 import { expect, it } from "vitest";
-import { completionSchema, chatSchema } from "../../src/server/openai-schema.js";
 import { generateSchema } from "../../src/server/generate-request.js";
+import { chatSchema, completionSchema } from "../../src/server/openai-schema.js";
 import { samplingParamsSchema } from "../../src/server/sampling.js";
 import { harness } from "./harness.js";
 
 const scalar = fc.oneof(
-  fc.constantFrom(null, true, false, 0, 1, -1, 2, 1e308, 0.5, "", "a", "none", "auto", "user", "function", "text", [], {}, [[]], [1, 2], [[1], [2]], ["a", "b"]),
+  fc.constantFrom(
+    null,
+    true,
+    false,
+    0,
+    1,
+    -1,
+    2,
+    1e308,
+    0.5,
+    "",
+    "a",
+    "none",
+    "auto",
+    "user",
+    "function",
+    "text",
+    [],
+    {},
+    [[]],
+    [1, 2],
+    [[1], [2]],
+    ["a", "b"],
+  ),
   fc.string({ maxLength: 5 }),
   fc.integer(),
 );
@@ -15,10 +38,30 @@ const keys = [
   ...Object.keys(chatSchema.shape),
   ...Object.keys(completionSchema.shape),
   ...Object.keys(samplingParamsSchema.shape),
-  ...["role", "content", "type", "function", "name", "arguments", "tool_calls", "query", "items", "label_token_ids", "tokens", "input", "constructor", "toString"],
+  ...[
+    "role",
+    "content",
+    "type",
+    "function",
+    "name",
+    "arguments",
+    "tool_calls",
+    "query",
+    "items",
+    "label_token_ids",
+    "tokens",
+    "input",
+    "constructor",
+    "toString",
+  ],
 ];
 const json: fc.Arbitrary<unknown> = fc.letrec<{ value: unknown }>((tie) => ({
-  value: fc.oneof({ maxDepth: 4, withCrossShrink: true }, scalar, fc.array(tie("value"), { maxLength: 3 }), fc.dictionary(fc.constantFrom(...keys), tie("value"), { maxKeys: 4 })),
+  value: fc.oneof(
+    { maxDepth: 4, withCrossShrink: true },
+    scalar,
+    fc.array(tie("value"), { maxLength: 3 }),
+    fc.dictionary(fc.constantFrom(...keys), tie("value"), { maxKeys: 4 }),
+  ),
 })).value;
 
 const BASES: readonly (readonly [url: string, base: object])[] = [
@@ -43,7 +86,8 @@ it.each(BASES)("%s answers any JSON body with 200 or 400, and a 400 says why", a
     fc.asyncProperty(body, async (given) => {
       const reply = await post(url, JSON.stringify(given));
       expect([200, 400], `${reply.text} for ${JSON.stringify(given)}`).toContain(reply.status);
-      if (reply.status === 400) expect((reply.body as { error: { message: string } }).error.message).toMatch(/\w.*[.?]$/s);
+      if (reply.status === 400)
+        expect((reply.body as { error: { message: string } }).error.message).toMatch(/\w.*[.?]$/s);
     }),
     { numRuns: 200 },
   );

@@ -8,7 +8,11 @@ describe("/generate request", () => {
     ["a text", { text: "Hi" }, [{ prompt: { text: "Hi" }, samplingParams: {}, stream: false }]],
     ["token ids", { input_ids: [5, 6] }, [{ prompt: { inputIds: [5, 6] } }]],
     ["a list of texts", { text: ["a", "b"] }, [{ prompt: { text: "a" } }, { prompt: { text: "b" } }]],
-    ["lists of token ids", { input_ids: [[1], [2, 3]] }, [{ prompt: { inputIds: [1] } }, { prompt: { inputIds: [2, 3] } }]],
+    [
+      "lists of token ids",
+      { input_ids: [[1], [2, 3]] },
+      [{ prompt: { inputIds: [1] } }, { prompt: { inputIds: [2, 3] } }],
+    ],
     ["a rid", { text: "a", rid: "r1" }, [{ rid: "r1" }]],
     ["a rid as the prefix of a batch", { text: ["a", "b"], rid: "r" }, [{ rid: "r_0" }, { rid: "r_1" }]],
     ["a rid per prompt", { text: ["a", "b"], rid: ["x", "y"] }, [{ rid: "x" }, { rid: "y" }]],
@@ -64,8 +68,16 @@ describe("/generate request", () => {
         },
       ],
     ],
-    ["nulls as defaults", { text: "a", sampling_params: { top_p: null, stop: null, n: null }, stream: null }, [{ samplingParams: {} }]],
-    ["max_new_tokens null as no limit", { text: "a", sampling_params: { max_new_tokens: null } }, [{ samplingParams: { maxNewTokens: null } }]],
+    [
+      "nulls as defaults",
+      { text: "a", sampling_params: { top_p: null, stop: null, n: null }, stream: null },
+      [{ samplingParams: {} }],
+    ],
+    [
+      "max_new_tokens null as no limit",
+      { text: "a", sampling_params: { max_new_tokens: null } },
+      [{ samplingParams: { maxNewTokens: null } }],
+    ],
     [
       "sampling parameters per prompt",
       { text: ["a", "b"], sampling_params: [{ top_k: 1 }, { top_k: 2 }] },
@@ -85,7 +97,16 @@ describe("/generate request", () => {
     ["a salted cache namespace", { text: "a", extra_key: "k", cache_salt: "s" }, [{ extraKey: '["s","k"]' }]],
     [
       "refused fields at their harmless values",
-      { text: "a", lora_path: null, return_hidden_states: false, image_data: null, priority: null, session_params: null, background: false, sampling_params: { json_schema: null, regex: null } },
+      {
+        text: "a",
+        lora_path: null,
+        return_hidden_states: false,
+        image_data: null,
+        priority: null,
+        session_params: null,
+        background: false,
+        sampling_params: { json_schema: null, regex: null },
+      },
       [{ samplingParams: {} }],
     ],
   ];
@@ -124,23 +145,78 @@ describe("/generate request", () => {
     ["a fractional token", { input_ids: [1.5] }, "input_ids", /list of token ids/],
     ["an unknown field", { text: "a", temprature: 1 }, "temprature", /not a known field/],
     ["a mistyped field", { text: "a", return_logprobs: true }, "return_logprobs", /Did you mean return_logprob\?/],
-    ["an unknown sampling field", { text: "a", sampling_params: { top_b: 1 } }, "sampling_params.top_b", /Did you mean top_p\?/],
-    ["OpenAI's name of a sampling field", { text: "a", sampling_params: { max_tokens: 1 } }, "sampling_params.max_tokens", /Did you mean max_new_tokens\?/],
-    ["a sampling value out of range", { text: "a", sampling_params: { top_p: 2 } }, "sampling_params.top_p", /in \(0, 1\], got .?2/],
-    ["a sampling value of the wrong type", { text: "a", sampling_params: { top_p: "x" } }, "sampling_params.top_p", /must be a number, got "x"/],
-    ["a bias for something that is no token", { text: "a", sampling_params: { logit_bias: { "": 1 } } }, "sampling_params.logit_bias", /keys are token ids/],
-    ["a range error inside a batch", { text: ["a", "b"], sampling_params: [{}, { n: 0 }] }, "sampling_params[1].n", /n must be an integer from 1/],
-    ["different n in a batch", { text: ["a", "b"], sampling_params: [{ n: 1 }, { n: 2 }] }, "sampling_params[1].n", /the same for every item/],
-    ["too few sampling parameters", { text: ["a", "b"], sampling_params: [{}] }, "sampling_params", /one entry per prompt \(2\), got 1/],
+    [
+      "an unknown sampling field",
+      { text: "a", sampling_params: { top_b: 1 } },
+      "sampling_params.top_b",
+      /Did you mean top_p\?/,
+    ],
+    [
+      "OpenAI's name of a sampling field",
+      { text: "a", sampling_params: { max_tokens: 1 } },
+      "sampling_params.max_tokens",
+      /Did you mean max_new_tokens\?/,
+    ],
+    [
+      "a sampling value out of range",
+      { text: "a", sampling_params: { top_p: 2 } },
+      "sampling_params.top_p",
+      /in \(0, 1\], got .?2/,
+    ],
+    [
+      "a sampling value of the wrong type",
+      { text: "a", sampling_params: { top_p: "x" } },
+      "sampling_params.top_p",
+      /must be a number, got "x"/,
+    ],
+    [
+      "a bias for something that is no token",
+      { text: "a", sampling_params: { logit_bias: { "": 1 } } },
+      "sampling_params.logit_bias",
+      /keys are token ids/,
+    ],
+    [
+      "a range error inside a batch",
+      { text: ["a", "b"], sampling_params: [{}, { n: 0 }] },
+      "sampling_params[1].n",
+      /n must be an integer from 1/,
+    ],
+    [
+      "different n in a batch",
+      { text: ["a", "b"], sampling_params: [{ n: 1 }, { n: 2 }] },
+      "sampling_params[1].n",
+      /the same for every item/,
+    ],
+    [
+      "too few sampling parameters",
+      { text: ["a", "b"], sampling_params: [{}] },
+      "sampling_params",
+      /one entry per prompt \(2\), got 1/,
+    ],
     ["a list for a single prompt", { text: "a", rid: ["x", "y"] }, "rid", /single value for a single prompt/],
     ["an empty rid", { text: "a", rid: "" }, "rid", /non-empty text/],
     ["one rid twice", { text: ["a", "b"], rid: ["x", "x"] }, "rid", /must be unique/],
-    ["a negative logprob start", { text: "a", return_logprob: true, logprob_start_len: -2 }, "logprob_start_len", />= -1, got -2/],
-    ["too many top logprobs", { text: "a", return_logprob: true, top_logprobs_num: 65 }, "top_logprobs_num", /from 0 to 64/],
+    [
+      "a negative logprob start",
+      { text: "a", return_logprob: true, logprob_start_len: -2 },
+      "logprob_start_len",
+      />= -1, got -2/,
+    ],
+    [
+      "too many top logprobs",
+      { text: "a", return_logprob: true, top_logprobs_num: 65 },
+      "top_logprobs_num",
+      /from 0 to 64/,
+    ],
     ["a LoRA adapter", { text: "a", lora_path: "x" }, "lora_path", /lora_path is not supported: LoRA/],
     ["an image", { text: "a", image_data: "x" }, "image_data", /image_data is not supported/],
     ["a session", { text: "a", session_params: { id: "s" } }, "session_params", /sessions/],
-    ["a schema", { text: "a", sampling_params: { json_schema: "{}" } }, "sampling_params.json_schema", /structured output/],
+    [
+      "a schema",
+      { text: "a", sampling_params: { json_schema: "{}" } },
+      "sampling_params.json_schema",
+      /structured output/,
+    ],
     ["embeddings as a prompt", { input_embeds: [[0.1]] }, "input_embeds", /not supported/],
     ["a key that is a property of every object", { text: "a", constructor: 1 }, "constructor", /not a known field/],
   ];
@@ -218,7 +294,9 @@ describe("/generate reply", () => {
 
   it("returns the prompt's tokens when asked", async () => {
     const { post } = await harness();
-    expect((await post("/generate", { input_ids: [7, 8], return_prompt_token_ids: true })).body).toMatchObject({ prompt_token_ids: [7, 8] });
+    expect((await post("/generate", { input_ids: [7, 8], return_prompt_token_ids: true })).body).toMatchObject({
+      prompt_token_ids: [7, 8],
+    });
   });
 
   it.each([
@@ -248,7 +326,11 @@ describe("/generate stream", () => {
 
   it("sends everything so far with every event, then [DONE]", async () => {
     const { events } = await harness();
-    const all = (await events("/generate", ask)) as { text: string; output_ids: number[]; meta_info: Record<string, unknown> }[];
+    const all = (await events("/generate", ask)) as {
+      text: string;
+      output_ids: number[];
+      meta_info: Record<string, unknown>;
+    }[];
     expect(all.at(-1)).toBe("[DONE]");
     const chunks = all.slice(0, -1);
     expect(chunks.map(({ text }) => text)).toEqual(["Hello", "Hello, ", "Hello, world"]);

@@ -16,7 +16,11 @@ afterEach(async () => {
 export interface Harness {
   app: FastifyInstance;
   engine: FakeEngine;
-  post(url: string, body: unknown, headers?: Record<string, string>): Promise<{ status: number; body: unknown; text: string }>;
+  post(
+    url: string,
+    body: unknown,
+    headers?: Record<string, string>,
+  ): Promise<{ status: number; body: unknown; text: string }>;
   events(url: string, body: unknown): Promise<unknown[]>;
 }
 
@@ -24,11 +28,21 @@ export interface Harness {
 export async function harness(options: FakeOptions = {}, config: Partial<ServerConfig> = {}): Promise<Harness> {
   const engine = new FakeEngine(options);
   // The documentation is built at start and costs most of the time; its own test asks for it.
-  const app = await createServer({ engine, tokenizer: fakeTokenizer, config: { disableDocs: true, ...config }, logger: silent });
+  const app = await createServer({
+    engine,
+    tokenizer: fakeTokenizer,
+    config: { disableDocs: true, ...config },
+    logger: silent,
+  });
   open.push(app);
   const post: Harness["post"] = async (url, body, headers = {}) => {
     const payload = typeof body === "string" ? body : JSON.stringify(body);
-    const reply = await app.inject({ method: "POST", url, payload, headers: { "content-type": "application/json", ...headers } });
+    const reply = await app.inject({
+      method: "POST",
+      url,
+      payload,
+      headers: { "content-type": "application/json", ...headers },
+    });
     return { status: reply.statusCode, body: tryJson(reply.body), text: reply.body };
   };
   return { app, engine, post, events: async (url, body) => parseEvents((await post(url, body)).text) };

@@ -10,7 +10,13 @@ const CHAT = { messages: [{ role: "user", content: "Hi" }] };
 describe("errors", () => {
   const CASES: readonly (readonly [what: string, error: unknown, status: number, code: string, message: string])[] = [
     ["a full queue", queueFull(), 503, "QUEUE_FULL", "8 requests are waiting already; retry later."],
-    ["a prompt that is too long", new SglangError("CONTEXT_TOO_LONG", "Too long."), 400, "CONTEXT_TOO_LONG", "Too long."],
+    [
+      "a prompt that is too long",
+      new SglangError("CONTEXT_TOO_LONG", "Too long."),
+      400,
+      "CONTEXT_TOO_LONG",
+      "Too long.",
+    ],
     ["an engine failure", new SglangError("ENGINE_FAILED", "Lost."), 500, "ENGINE_FAILED", "Lost."],
     ["an unexpected error", new TypeError("x is undefined"), 500, "INTERNAL", "Internal error: x is undefined"],
     ["a thrown text", "oops", 500, "INTERNAL", "Internal error: oops"],
@@ -33,6 +39,19 @@ describe("errors", () => {
   it.each(CASES)("answer %s natively on native routes", async (_, error, status, code, message) => {
     const { post } = await harness({ fail: { error } });
     expect(await post("/generate", { text: "a" })).toMatchObject({ status, body: { error: { message, code } } });
+  });
+
+  it("say so when the engine ends without an answer", async () => {
+    const { engine, post } = await harness();
+    engine.generate = async function* () {
+      yield* [];
+    };
+    for (const [url, body] of [
+      ["/generate", { text: "a" }],
+      ["/v1/chat/completions", CHAT],
+      ["/v1/completions", { prompt: "a" }],
+    ] as const)
+      expect(await post(url, body)).toMatchObject({ status: 500, body: { error: { code: "ENGINE_FAILED" } } });
   });
 
   it("ask to retry after a full queue", async () => {
@@ -58,13 +77,18 @@ describe("bodies", () => {
 
   it("may name a charset", async () => {
     const { post } = await harness();
-    expect((await post("/generate", { text: "a" }, { "content-type": "application/json; charset=utf-8" })).status).toBe(200);
+    expect((await post("/generate", { text: "a" }, { "content-type": "application/json; charset=utf-8" })).status).toBe(
+      200,
+    );
   });
 
-  it.each(['{"text":', "{'text': 1}", "nul", '{"text":"a"}x', '{"__proto__": {"a": 1}, "text": "a"}'])("must be JSON, not %s", async (payload) => {
-    const { post } = await harness();
-    expect((await post("/generate", payload)).status).toBe(400);
-  });
+  it.each(['{"text":', "{'text': 1}", "nul", '{"text":"a"}x', '{"__proto__": {"a": 1}, "text": "a"}'])(
+    "must be JSON, not %s",
+    async (payload) => {
+      const { post } = await harness();
+      expect((await post("/generate", payload)).status).toBe(400);
+    },
+  );
 
   it("must exist", async () => {
     const { post, app } = await harness();
@@ -75,7 +99,10 @@ describe("bodies", () => {
   it("must fit the limit", async () => {
     const { post } = await harness({}, { bodyLimit: 100 });
     const reply = await post("/v1/completions", { prompt: "a".repeat(200) });
-    expect(reply).toMatchObject({ status: 413, body: { object: "error", error: { message: expect.stringContaining("larger") } } });
+    expect(reply).toMatchObject({
+      status: 413,
+      body: { object: "error", error: { message: expect.stringContaining("larger") } },
+    });
   });
 });
 
@@ -99,13 +126,17 @@ describe("keys", () => {
 
   it("guard every route but health and metrics", async () => {
     const { app } = await harness({}, { apiKey: "k" });
-    for (const url of ["/v1/models", "/model_info", "/nowhere", "/"]) expect((await app.inject(url)).statusCode).toBe(401);
+    for (const url of ["/v1/models", "/model_info", "/nowhere", "/"])
+      expect((await app.inject(url)).statusCode).toBe(401);
     for (const url of ["/health", "/health_generate", "/metrics"]) expect((await app.inject(url)).statusCode).toBe(200);
     expect((await app.inject({ url: "/v1/models", headers: bearer("k") })).statusCode).toBe(200);
     const wrong = await app.inject({ url: "/v1/models", headers: bearer("kk") });
     expect(wrong.statusCode).toBe(401);
     expect(wrong.headers["www-authenticate"]).toBe("Bearer");
-    expect(wrong.json()).toMatchObject({ object: "error", error: { type: "authentication_error", code: "UNAUTHORIZED" } });
+    expect(wrong.json()).toMatchObject({
+      object: "error",
+      error: { type: "authentication_error", code: "UNAUTHORIZED" },
+    });
   });
 
   it.each([
@@ -122,16 +153,21 @@ describe("keys", () => {
     ["k", null, false, "Basic k", false],
     ["k", null, false, "k", false],
     ["k", null, false, "Bearer ", false],
-  ])("apiKey %s, adminApiKey %s, admin route %s, header %s: allowed %s", (apiKey, adminApiKey, admin, authorization, allowed) => {
-    const check = () => authorize({ apiKey, adminApiKey }, { path: "/x", method: "POST", admin, authorization });
-    if (allowed) expect(check).not.toThrow();
-    else expect(check).toThrow(expect.objectContaining({ code: "UNAUTHORIZED" }));
-  });
+  ])(
+    "apiKey %s, adminApiKey %s, admin route %s, header %s: allowed %s",
+    (apiKey, adminApiKey, admin, authorization, allowed) => {
+      const check = () => authorize({ apiKey, adminApiKey }, { path: "/x", method: "POST", admin, authorization });
+      if (allowed) expect(check).not.toThrow();
+      else expect(check).toThrow(expect.objectContaining({ code: "UNAUTHORIZED" }));
+    },
+  );
 
   it("guard flush and abort as admin routes", async () => {
     const { app } = await harness({}, { adminApiKey: "a" });
     expect((await app.inject("/flush_cache")).statusCode).toBe(401);
-    expect((await app.inject({ method: "POST", url: "/abort_request", payload: { abort_all: true } })).statusCode).toBe(401);
+    expect((await app.inject({ method: "POST", url: "/abort_request", payload: { abort_all: true } })).statusCode).toBe(
+      401,
+    );
     expect((await app.inject({ url: "/flush_cache", headers: bearer("a") })).statusCode).toBe(200);
     expect((await app.inject("/v1/models")).statusCode).toBe(200);
   });
@@ -145,10 +181,17 @@ describe("cross-origin requests", () => {
     const preflight = await app.inject({
       method: "OPTIONS",
       url: "/v1/chat/completions",
-      headers: { ...from("http://page"), "access-control-request-method": "POST", "access-control-request-headers": "authorization, x-mine" },
+      headers: {
+        ...from("http://page"),
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization, x-mine",
+      },
     });
     expect(preflight.statusCode).toBe(204);
-    expect(preflight.headers).toMatchObject({ "access-control-allow-origin": "*", "access-control-allow-headers": "authorization, x-mine" });
+    expect(preflight.headers).toMatchObject({
+      "access-control-allow-origin": "*",
+      "access-control-allow-headers": "authorization, x-mine",
+    });
     const reply = await app.inject({ url: "/health", headers: from("http://page") });
     expect(reply.headers["access-control-allow-origin"]).toBe("*");
     expect(reply.headers).not.toHaveProperty("access-control-allow-credentials");
@@ -156,8 +199,16 @@ describe("cross-origin requests", () => {
 
   it("reach streams too", async () => {
     const { app } = await harness();
-    const reply = await app.inject({ method: "POST", url: "/generate", payload: { text: "a", stream: true }, headers: from("http://page") });
-    expect(reply.headers).toMatchObject({ "access-control-allow-origin": "*", "content-type": "text/event-stream; charset=utf-8" });
+    const reply = await app.inject({
+      method: "POST",
+      url: "/generate",
+      payload: { text: "a", stream: true },
+      headers: from("http://page"),
+    });
+    expect(reply.headers).toMatchObject({
+      "access-control-allow-origin": "*",
+      "content-type": "text/event-stream; charset=utf-8",
+    });
   });
 
   it("are limited to the given origins", async () => {
@@ -172,7 +223,8 @@ describe("cross-origin requests", () => {
 describe("X-Request-Id", () => {
   it("comes back when it is harmless, and is made up otherwise", async () => {
     const { app } = await harness();
-    const id = async (given?: string) => (await app.inject({ url: "/health", headers: given ? { "x-request-id": given } : {} })).headers["x-request-id"];
+    const id = async (given?: string) =>
+      (await app.inject({ url: "/health", headers: given ? { "x-request-id": given } : {} })).headers["x-request-id"];
     expect(await id("abc-1")).toBe("abc-1");
     expect(await id()).toMatch(/^[0-9a-f-]{36}$/);
     expect(await id("a b<script>")).toMatch(/^[0-9a-f-]{36}$/);
@@ -180,7 +232,8 @@ describe("X-Request-Id", () => {
 
   it("is on streams and errors too", async () => {
     const { app } = await harness();
-    const ask = (payload: object) => app.inject({ method: "POST", url: "/generate", payload, headers: { "x-request-id": "q" } });
+    const ask = (payload: object) =>
+      app.inject({ method: "POST", url: "/generate", payload, headers: { "x-request-id": "q" } });
     expect((await ask({ text: "a", stream: true })).headers["x-request-id"]).toBe("q");
     expect((await ask({})).headers["x-request-id"]).toBe("q");
   });
@@ -188,9 +241,23 @@ describe("X-Request-Id", () => {
 
 describe("server configuration", () => {
   it("reads SGLang's environment variables", () => {
-    const environment = { SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION: "true", SGLANG_HEALTH_CHECK_TIMEOUT: "5", DISABLE_OPENAPI_DOC: "1" };
-    expect(resolveServerConfig({}, environment)).toMatchObject({ healthGenerates: true, healthTimeoutSeconds: 5, disableDocs: true });
-    expect(resolveServerConfig({}, {})).toMatchObject({ healthGenerates: false, healthTimeoutSeconds: 20, disableDocs: false, port: 30000, host: "127.0.0.1" });
+    const environment = {
+      SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION: "true",
+      SGLANG_HEALTH_CHECK_TIMEOUT: "5",
+      DISABLE_OPENAPI_DOC: "1",
+    };
+    expect(resolveServerConfig({}, environment)).toMatchObject({
+      healthGenerates: true,
+      healthTimeoutSeconds: 5,
+      disableDocs: true,
+    });
+    expect(resolveServerConfig({}, {})).toMatchObject({
+      healthGenerates: false,
+      healthTimeoutSeconds: 20,
+      disableDocs: false,
+      port: 30000,
+      host: "127.0.0.1",
+    });
   });
 
   it.each([
@@ -201,7 +268,9 @@ describe("server configuration", () => {
     [{ toolCallParser: "llama3" as "hermes" }, "--tool-call-parser"],
     [{ prot: 1 } as object, "--prot"],
   ])("refuses %j by the flag", (config, field) => {
-    expect(() => resolveServerConfig(config, {})).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT", details: expect.objectContaining({ field }) }));
+    expect(() => resolveServerConfig(config, {})).toThrow(
+      expect.objectContaining({ code: "INVALID_ARGUMENT", details: expect.objectContaining({ field }) }),
+    );
   });
 
   it("takes undefined for unset", () => {

@@ -27,25 +27,85 @@ describe("chat request", () => {
   const CONVERSIONS: readonly (readonly [what: string, body: object, expected: object])[] = [
     ["messages", {}, { prompt: { messages: [USER] }, samplingParams: { maxNewTokens: null }, stream: false }],
     ["max_tokens", { max_tokens: 5 }, { samplingParams: { maxNewTokens: 5 } }],
-    ["max_completion_tokens over max_tokens", { max_tokens: 5, max_completion_tokens: 7 }, { samplingParams: { maxNewTokens: 7 } }],
-    ["max_tokens beside a null max_completion_tokens", { max_tokens: 5, max_completion_tokens: null }, { samplingParams: { maxNewTokens: 5 } }],
+    [
+      "max_completion_tokens over max_tokens",
+      { max_tokens: 5, max_completion_tokens: 7 },
+      { samplingParams: { maxNewTokens: 7 } },
+    ],
+    [
+      "max_tokens beside a null max_completion_tokens",
+      { max_tokens: 5, max_completion_tokens: null },
+      { samplingParams: { maxNewTokens: 5 } },
+    ],
     [
       "OpenAI's sampling fields",
-      { temperature: 0, top_p: 0.5, frequency_penalty: 1, presence_penalty: 1, seed: 3, stop: ["a", "b"], n: 2, logit_bias: { 5: -1 } },
-      { samplingParams: { temperature: 0, topP: 0.5, frequencyPenalty: 1, presencePenalty: 1, seed: 3, stop: ["a", "b"], n: 2, logitBias: { 5: -1 } } },
+      {
+        temperature: 0,
+        top_p: 0.5,
+        frequency_penalty: 1,
+        presence_penalty: 1,
+        seed: 3,
+        stop: ["a", "b"],
+        n: 2,
+        logit_bias: { 5: -1 },
+      },
+      {
+        samplingParams: {
+          temperature: 0,
+          topP: 0.5,
+          frequencyPenalty: 1,
+          presencePenalty: 1,
+          seed: 3,
+          stop: ["a", "b"],
+          n: 2,
+          logitBias: { 5: -1 },
+        },
+      },
     ],
     [
       "SGLang's sampling fields",
-      { top_k: 3, min_p: 0.1, min_tokens: 2, repetition_penalty: 1.2, stop_token_ids: [9], stop_regex: "x+", no_stop_trim: true, ignore_eos: true, skip_special_tokens: false, stop: "s" },
-      { samplingParams: { topK: 3, minP: 0.1, minNewTokens: 2, repetitionPenalty: 1.2, stopTokenIds: [9], stopRegex: ["x+"], noStopTrim: true, ignoreEos: true, skipSpecialTokens: false, stop: ["s"] } },
+      {
+        top_k: 3,
+        min_p: 0.1,
+        min_tokens: 2,
+        repetition_penalty: 1.2,
+        stop_token_ids: [9],
+        stop_regex: "x+",
+        no_stop_trim: true,
+        ignore_eos: true,
+        skip_special_tokens: false,
+        stop: "s",
+      },
+      {
+        samplingParams: {
+          topK: 3,
+          minP: 0.1,
+          minNewTokens: 2,
+          repetitionPenalty: 1.2,
+          stopTokenIds: [9],
+          stopRegex: ["x+"],
+          noStopTrim: true,
+          ignoreEos: true,
+          skipSpecialTokens: false,
+          stop: ["s"],
+        },
+      },
     ],
     ["logprobs", { logprobs: true, top_logprobs: 2 }, { logprobs: { startLen: -1, topNum: 2 } }],
     ["logprobs null", { logprobs: null, top_logprobs: null }, { logprobs: undefined }],
-    ["template variables", { chat_template_kwargs: { enable_thinking: false } }, { prompt: { chatTemplateKwargs: { enable_thinking: false } } }],
+    [
+      "template variables",
+      { chat_template_kwargs: { enable_thinking: false } },
+      { prompt: { chatTemplateKwargs: { enable_thinking: false } } },
+    ],
     ["tools", { tools: TOOLS }, { prompt: { tools: TOOLS }, samplingParams: { skipSpecialTokens: false } }],
     ["token ids instead of messages", { messages: [], input_ids: [4, 5] }, { prompt: { inputIds: [4, 5] } }],
     ["a rid and a cache salt", { rid: "r", cache_salt: "s" }, { rid: "r", extraKey: "s" }],
-    ["response_format text", { response_format: { type: "text" }, user: "me", store: false, parallel_tool_calls: true }, {}],
+    [
+      "response_format text",
+      { response_format: { type: "text" }, user: "me", store: false, parallel_tool_calls: true },
+      {},
+    ],
     [
       "a continued answer",
       { messages: [USER, { role: "assistant", content: "Well" }], continue_final_message: true },
@@ -64,13 +124,25 @@ describe("chat request", () => {
     const { engine, post } = await harness({ answer: () => ({ pieces: [CALL] }) });
     const reply = await post(URL, { ...CHAT, tools: TOOLS, tool_choice: "none" });
     expect(engine.requests[0].prompt).not.toHaveProperty("tools");
-    expect(reply.body).toMatchObject({ choices: [{ message: { content: CALL, tool_calls: null }, finish_reason: "stop" }] });
+    expect(reply.body).toMatchObject({
+      choices: [{ message: { content: CALL, tool_calls: null }, finish_reason: "stop" }],
+    });
   });
 
   const MESSAGES: readonly (readonly [what: string, given: object, expected: object])[] = [
     ["roles in any case", { role: "USER", content: "a" }, { role: "user", content: "a" }],
     ["developer as system", { role: "developer", content: "a" }, { role: "system", content: "a" }],
-    ["text parts", { role: "user", content: [{ type: "text", text: "a" }, { type: "text", text: "b" }] }, { role: "user", content: "a b" }],
+    [
+      "text parts",
+      {
+        role: "user",
+        content: [
+          { type: "text", text: "a" },
+          { type: "text", text: "b" },
+        ],
+      },
+      { role: "user", content: "a b" },
+    ],
     [
       "tool calls of an earlier reply, as clients send them back",
       {
@@ -83,9 +155,17 @@ describe("chat request", () => {
         reasoning_content: null,
         tool_calls: [{ id: "c1", index: 0, type: "function", function: { name: "add", arguments: '{"a": 1}' } }],
       },
-      { role: "assistant", content: "", tool_calls: [{ id: "c1", type: "function", function: { name: "add", arguments: { a: 1 } } }] },
+      {
+        role: "assistant",
+        content: "",
+        tool_calls: [{ id: "c1", type: "function", function: { name: "add", arguments: { a: 1 } } }],
+      },
     ],
-    ["a tool's result", { role: "tool", tool_call_id: "c1", content: "2" }, { role: "tool", tool_call_id: "c1", content: "2" }],
+    [
+      "a tool's result",
+      { role: "tool", tool_call_id: "c1", content: "2" },
+      { role: "tool", tool_call_id: "c1", content: "2" },
+    ],
   ];
 
   it.each(MESSAGES)("hands on %s", async (_, given, expected) => {
@@ -98,38 +178,98 @@ describe("chat request", () => {
     ["no messages", { messages: null }, "messages", /required/],
     ["empty messages", { messages: [] }, "messages", /must not be an empty list/],
     ["a message that is a text", { messages: ["hi"] }, "messages[0]", /must be an object/],
-    ["an unknown role", { messages: [{ role: "robot", content: "a" }] }, "messages[0].role", /one of system, developer.*"robot"/],
+    [
+      "an unknown role",
+      { messages: [{ role: "robot", content: "a" }] },
+      "messages[0].role",
+      /one of system, developer.*"robot"/,
+    ],
     ["no role", { messages: [{ content: "a" }] }, "messages[0].role", /required/],
     ["no content", { messages: [USER, { role: "user" }] }, "messages[1].content", /required/],
-    ["an unknown message field", { messages: [{ ...USER, contents: "" }] }, "messages[0].contents", /Did you mean content\?/],
-    ["an image", { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "x" } }] }] }, "messages[0].content[0].type", /"image_url"/],
-    ["broken arguments of a call", { messages: [{ role: "assistant", tool_calls: [{ function: { name: "f", arguments: "{" } }] }] }, "messages[0].tool_calls[0].function.arguments", /JSON text/],
+    [
+      "an unknown message field",
+      { messages: [{ ...USER, contents: "" }] },
+      "messages[0].contents",
+      /Did you mean content\?/,
+    ],
+    [
+      "an image",
+      { messages: [{ role: "user", content: [{ type: "image_url", image_url: { url: "x" } }] }] },
+      "messages[0].content[0].type",
+      /"image_url"/,
+    ],
+    [
+      "broken arguments of a call",
+      { messages: [{ role: "assistant", tool_calls: [{ function: { name: "f", arguments: "{" } }] }] },
+      "messages[0].tool_calls[0].function.arguments",
+      /JSON text/,
+    ],
     ["an unknown field", { max_token: 1 }, "max_token", /Did you mean max_tokens\?/],
     ["SGLang's native name", { max_new_tokens: 1 }, "max_new_tokens", /Did you mean max_tokens\?/],
-    ["an unknown stream option", { stream: true, stream_options: { usage: true } }, "stream_options.usage", /not a known field/],
+    [
+      "an unknown stream option",
+      { stream: true, stream_options: { usage: true } },
+      "stream_options.usage",
+      /not a known field/,
+    ],
     ["stream options without a stream", { stream_options: { include_usage: true } }, "stream_options", /needs stream/],
-    ["a JSON schema", { response_format: { type: "json_schema", json_schema: {} } }, "response_format", /structured output/],
+    [
+      "a JSON schema",
+      { response_format: { type: "json_schema", json_schema: {} } },
+      "response_format",
+      /structured output/,
+    ],
     ["a regex", { regex: "a" }, "regex", /structured output/],
     ["an ebnf grammar", { ebnf: "a" }, "ebnf", /structured output/],
     ["an adapter", { lora_path: "x" }, "lora_path", /LoRA/],
     ["an adapter in the model name", { model: "org/fake-1b:adapter" }, "model", /LoRA/],
     ["a forced tool call", { tools: TOOLS, tool_choice: "required" }, "tool_choice", /structured output/],
-    ["a named tool call", { tools: TOOLS, tool_choice: { type: "function", function: { name: "add" } } }, "tool_choice", /structured output/],
+    [
+      "a named tool call",
+      { tools: TOOLS, tool_choice: { type: "function", function: { name: "add" } } },
+      "tool_choice",
+      /structured output/,
+    ],
     ["an unknown tool choice", { tools: TOOLS, tool_choice: "always" }, "tool_choice", /"none" or "auto"/],
-    ["strict tools", { tools: [{ type: "function", function: { name: "f", strict: true } }] }, "tools[0].function.strict", /structured output/],
+    [
+      "strict tools",
+      { tools: [{ type: "function", function: { name: "f", strict: true } }] },
+      "tools[0].function.strict",
+      /structured output/,
+    ],
     ["a tool without a name", { tools: [{ type: "function", function: {} }] }, "tools[0].function.name", /required/],
-    ["a tool that is no function", { tools: [{ type: "web_search", function: { name: "f" } }] }, "tools[0].type", /"function"/],
+    [
+      "a tool that is no function",
+      { tools: [{ type: "web_search", function: { name: "f" } }] },
+      "tools[0].type",
+      /"function"/,
+    ],
     ["one call at most", { tools: TOOLS, parallel_tool_calls: false }, "parallel_tool_calls", /structured output/],
     ["top_logprobs alone", { top_logprobs: 1 }, "top_logprobs", /needs logprobs/],
     ["too many top_logprobs", { logprobs: true, top_logprobs: 21 }, "top_logprobs", /from 0 to 20/],
     ["a temperature below 0", { temperature: -1 }, "temperature", />= 0, got .?-1/],
     ["max_tokens below 0", { max_tokens: -1 }, "max_tokens", /^max_tokens must be/],
-    ["max_completion_tokens below 0", { max_completion_tokens: -1 }, "max_completion_tokens", /^max_completion_tokens must be/],
-    ["min_tokens above max_tokens", { max_tokens: 1, min_tokens: 2 }, "min_tokens", /min_tokens must be an integer from 0 to max_tokens/],
+    [
+      "max_completion_tokens below 0",
+      { max_completion_tokens: -1 },
+      "max_completion_tokens",
+      /^max_completion_tokens must be/,
+    ],
+    [
+      "min_tokens above max_tokens",
+      { max_tokens: 1, min_tokens: 2 },
+      "min_tokens",
+      /min_tokens must be an integer from 0 to max_tokens/,
+    ],
     ["a fractional seed", { seed: 1.5 }, "seed", /seed must be an integer/],
     ["continuing the user", { continue_final_message: true }, "continue_final_message", /of the assistant/],
     ["a field of a far future", { modalities: ["audio"] }, "modalities", /only text/],
-    ["template variables without a bottom", { chat_template_kwargs: deep(100) }, "chat_template_kwargs", /nested at most 64 deep/],
+    [
+      "template variables without a bottom",
+      { chat_template_kwargs: deep(100) },
+      "chat_template_kwargs",
+      /nested at most 64 deep/,
+    ],
   ];
 
   it.each(REFUSALS)("refuses %s by name", async (_, extra, param, says) => {
@@ -148,7 +288,9 @@ describe("chat request", () => {
     const { post } = await harness({ model });
     expect(await post(URL, { ...CHAT, tools: TOOLS })).toMatchObject({ status: 400, body: { param: "tools" } });
     const told = await harness({ model, answer: () => ({ pieces: [CALL] }) }, { toolCallParser: "hermes" });
-    expect((await told.post(URL, { ...CHAT, tools: TOOLS })).body).toMatchObject({ choices: [{ finish_reason: "tool_calls" }] });
+    expect((await told.post(URL, { ...CHAT, tools: TOOLS })).body).toMatchObject({
+      choices: [{ finish_reason: "tool_calls" }],
+    });
   });
 });
 
@@ -176,7 +318,13 @@ describe("chat reply", () => {
           matched_stop: 0,
         },
       ],
-      usage: { prompt_tokens: 19, completion_tokens: 12, total_tokens: 31, reasoning_tokens: 0, prompt_tokens_details: null },
+      usage: {
+        prompt_tokens: 19,
+        completion_tokens: 12,
+        total_tokens: 31,
+        reasoning_tokens: 0,
+        prompt_tokens_details: null,
+      },
     });
   });
 
@@ -196,7 +344,9 @@ describe("chat reply", () => {
       choices: [
         {
           logprobs: {
-            content: [{ token: "A", bytes: [65], logprob: -0.65, top_logprobs: [{ token: "A", bytes: [65], logprob: -0.1 }] }],
+            content: [
+              { token: "A", bytes: [65], logprob: -0.65, top_logprobs: [{ token: "A", bytes: [65], logprob: -0.1 }] },
+            ],
           },
         },
       ],
@@ -227,7 +377,9 @@ describe("chat reply", () => {
   });
 
   it("keeps the finish reason length although a call was found", async () => {
-    const { post } = await harness({ answer: () => ({ pieces: [`${CALL}and`], finish: { type: "length", length: 9 } }) });
+    const { post } = await harness({
+      answer: () => ({ pieces: [`${CALL}and`], finish: { type: "length", length: 9 } }),
+    });
     expect((await post(URL, { ...CHAT, tools: TOOLS })).body).toMatchObject({
       choices: [{ message: { content: "and" }, finish_reason: "length" }],
     });
@@ -253,12 +405,17 @@ describe("chat stream", () => {
     ]);
     expect(chunks.map(({ choices }) => choices[0].finish_reason)).toEqual([null, null, null, null, "stop"]);
     expect(chunks.at(-1)?.choices[0].matched_stop).toBe(0);
-    expect(chunks.every(({ id, object, usage }) => id === "r" && object === "chat.completion.chunk" && usage === null)).toBe(true);
+    expect(
+      chunks.every(({ id, object, usage }) => id === "r" && object === "chat.completion.chunk" && usage === null),
+    ).toBe(true);
   });
 
   it("ends with usage and no choices for include_usage", async () => {
     const chunks = await stream({ stream_options: { include_usage: true } });
-    expect(chunks.at(-1)).toMatchObject({ choices: [], usage: { prompt_tokens: 19, completion_tokens: 12, total_tokens: 31 } });
+    expect(chunks.at(-1)).toMatchObject({
+      choices: [],
+      usage: { prompt_tokens: 19, completion_tokens: 12, total_tokens: 31 },
+    });
     expect(chunks.slice(0, -1).every(({ usage }) => usage === null)).toBe(true);
   });
 

@@ -5,15 +5,34 @@ const URL = "/v1/completions";
 
 describe("completion request", () => {
   const CONVERSIONS: readonly (readonly [what: string, body: object, expected: object[]])[] = [
-    ["a text, with 16 tokens by default", { prompt: "a" }, [{ prompt: { text: "a" }, samplingParams: { maxNewTokens: 16 }, stream: false }]],
+    [
+      "a text, with 16 tokens by default",
+      { prompt: "a" },
+      [{ prompt: { text: "a" }, samplingParams: { maxNewTokens: 16 }, stream: false }],
+    ],
     ["max_tokens null as the default", { prompt: "a", max_tokens: null }, [{ samplingParams: { maxNewTokens: 16 } }]],
     ["max_tokens 0", { prompt: "a", max_tokens: 0 }, [{ samplingParams: { maxNewTokens: 0 } }]],
-    ["texts", { prompt: ["a", "b"], rid: "r" }, [{ prompt: { text: "a" }, rid: "r_0" }, { prompt: { text: "b" }, rid: "r_1" }]],
+    [
+      "texts",
+      { prompt: ["a", "b"], rid: "r" },
+      [
+        { prompt: { text: "a" }, rid: "r_0" },
+        { prompt: { text: "b" }, rid: "r_1" },
+      ],
+    ],
     ["token ids", { prompt: [1, 2] }, [{ prompt: { inputIds: [1, 2] } }]],
-    ["lists of token ids", { prompt: [[1], [2, 3]] }, [{ prompt: { inputIds: [1] } }, { prompt: { inputIds: [2, 3] } }]],
+    [
+      "lists of token ids",
+      { prompt: [[1], [2, 3]] },
+      [{ prompt: { inputIds: [1] } }, { prompt: { inputIds: [2, 3] } }],
+    ],
     ["logprobs of the answer", { prompt: "a", logprobs: 2 }, [{ logprobs: { startLen: -1, topNum: 2 } }]],
     ["logprobs 0", { prompt: "a", logprobs: 0 }, [{ logprobs: { startLen: -1, topNum: 0 } }]],
-    ["logprobs of prompt and answer", { prompt: "a", logprobs: 1, echo: true }, [{ logprobs: { startLen: 0, topNum: 1 } }]],
+    [
+      "logprobs of prompt and answer",
+      { prompt: "a", logprobs: 1, echo: true },
+      [{ logprobs: { startLen: 0, topNum: 1 } }],
+    ],
     ["best_of equal to n", { prompt: "a", best_of: 2, n: 2 }, [{ samplingParams: { n: 2 } }]],
     ["an empty suffix", { prompt: "a", suffix: "", user: "u" }, [{}]],
   ];
@@ -54,12 +73,20 @@ describe("completion reply", () => {
       created: expect.any(Number),
       model: "m",
       choices: [{ index: 0, text: "Hello, world", logprobs: null, finish_reason: "stop", matched_stop: 0 }],
-      usage: { prompt_tokens: 2, completion_tokens: 12, total_tokens: 14, reasoning_tokens: 0, prompt_tokens_details: null },
+      usage: {
+        prompt_tokens: 2,
+        completion_tokens: 12,
+        total_tokens: 14,
+        reasoning_tokens: 0,
+        prompt_tokens_details: null,
+      },
     });
   });
 
   it("numbers n answers of several prompts by prompt, and counts each prompt once", async () => {
-    const { post } = await harness({ answer: ({ prompt }, i) => ({ pieces: [`${"text" in prompt && prompt.text}${i}`] }) });
+    const { post } = await harness({
+      answer: ({ prompt }, i) => ({ pieces: [`${"text" in prompt && prompt.text}${i}`] }),
+    });
     const { body } = await post(URL, { prompt: ["a", "bb"], n: 2 });
     const { choices, usage } = body as { choices: { index: number; text: string }[]; usage: object };
     expect(choices.map(({ index, text }) => [index, text])).toEqual([
@@ -84,7 +111,12 @@ describe("completion reply", () => {
       choices: [
         {
           text: "AB",
-          logprobs: { tokens: ["A", "B"], token_logprobs: [null, -0.66], text_offset: [0, 1], top_logprobs: [null, { A: -0.1 }] },
+          logprobs: {
+            tokens: ["A", "B"],
+            token_logprobs: [null, -0.66],
+            text_offset: [0, 1],
+            top_logprobs: [null, { A: -0.1 }],
+          },
         },
       ],
     });
@@ -101,9 +133,18 @@ describe("completion reply", () => {
 describe("completion stream", () => {
   it("sends the echo first, deltas, finish reason and usage", async () => {
     const { events } = await harness();
-    const all = await events(URL, { prompt: "Hi", echo: true, stream: true, logprobs: 0, stream_options: { include_usage: true } });
+    const all = await events(URL, {
+      prompt: "Hi",
+      echo: true,
+      stream: true,
+      logprobs: 0,
+      stream_options: { include_usage: true },
+    });
     expect(all.at(-1)).toBe("[DONE]");
-    const chunks = all.slice(0, -1) as { choices: { text: string; finish_reason: string | null; logprobs: { text_offset: number[] } }[]; usage: unknown }[];
+    const chunks = all.slice(0, -1) as {
+      choices: { text: string; finish_reason: string | null; logprobs: { text_offset: number[] } }[];
+      usage: unknown;
+    }[];
     expect(chunks.map(({ choices }) => choices[0]?.text)).toEqual(["Hi" + "Hello", ", ", "world", undefined]);
     expect(chunks.map(({ choices }) => choices[0]?.finish_reason)).toEqual([null, null, "stop", undefined]);
     expect(chunks.map(({ choices }) => choices[0]?.logprobs.text_offset[0])).toEqual([0, 8, 10, undefined]);
@@ -112,7 +153,10 @@ describe("completion stream", () => {
 
   it("interleaves the answers of several prompts under their index", async () => {
     const { events } = await harness({ answer: ({ rid }) => ({ pieces: [`${rid}`, "."] }) });
-    const all = (await events(URL, { prompt: ["a", "b"], rid: "r", stream: true })).slice(0, -1) as { id: string; choices: { index: number; text: string }[] }[];
+    const all = (await events(URL, { prompt: ["a", "b"], rid: "r", stream: true })).slice(0, -1) as {
+      id: string;
+      choices: { index: number; text: string }[];
+    }[];
     const texts = ["", ""];
     for (const { choices } of all) texts[choices[0].index] += choices[0].text;
     expect(texts).toEqual(["r_0.", "r_1."]);

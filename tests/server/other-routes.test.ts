@@ -1,14 +1,29 @@
 import { describe, expect, it } from "vitest";
+import type { GenerateChunk } from "../../src/core/protocol.js";
 import { createServer } from "../../src/server/server.js";
 import { FakeEngine } from "./fake-engine.js";
 import { harness, silent } from "./harness.js";
+
+/** An answer that never comes. */
+async function* neverYields(never: Promise<unknown>): AsyncGenerator<GenerateChunk> {
+  await never;
+  yield* [];
+}
 
 const EMBEDDING = { model: { isGeneration: false } };
 
 describe("/v1/models", () => {
   it("lists the served model and finds it by a name with slashes", async () => {
     const { app } = await harness();
-    const card = { id: "org/fake-1b", object: "model", created: expect.any(Number), owned_by: "sglang", root: "org/fake-1b", parent: null, max_model_len: 4096 };
+    const card = {
+      id: "org/fake-1b",
+      object: "model",
+      created: expect.any(Number),
+      owned_by: "sglang",
+      root: "org/fake-1b",
+      parent: null,
+      max_model_len: 4096,
+    };
     expect((await app.inject("/v1/models")).json()).toEqual({ object: "list", data: [card] });
     expect((await app.inject("/v1/models/org/fake-1b")).json()).toEqual(card);
     expect((await app.inject("/v1/models/org%2Ffake-1b")).json()).toEqual(card);
@@ -18,7 +33,14 @@ describe("/v1/models", () => {
     const { app } = await harness({}, { servedModelName: "mine" });
     const reply = await app.inject("/v1/models/gpt-4");
     expect(reply.statusCode).toBe(404);
-    expect(reply.json()).toMatchObject({ error: { type: "invalid_request_error", param: "model", code: "model_not_found", message: expect.stringContaining('"mine"') } });
+    expect(reply.json()).toMatchObject({
+      error: {
+        type: "invalid_request_error",
+        param: "model",
+        code: "model_not_found",
+        message: expect.stringContaining('"mine"'),
+      },
+    });
   });
 });
 
@@ -49,13 +71,19 @@ describe("/v1/embeddings and /encode", () => {
 
   it("answers /encode natively, a list for a list", async () => {
     const { post } = await harness(EMBEDDING);
-    expect((await post("/encode", { text: "abc", rid: "r" })).body).toMatchObject({ embedding: [4, 0.5, -1], meta_info: { id: "r", prompt_tokens: 4 } });
+    expect((await post("/encode", { text: "abc", rid: "r" })).body).toMatchObject({
+      embedding: [4, 0.5, -1],
+      meta_info: { id: "r", prompt_tokens: 4 },
+    });
     expect((await post("/encode", { text: ["abc"] })).body).toMatchObject([{ embedding: [4, 0.5, -1] }]);
   });
 
   it("is refused by a model that generates text, with the flag to use", async () => {
     const { post } = await harness();
-    for (const [url, body] of [["/v1/embeddings", { input: "a" }], ["/encode", { text: "a" }]] as const) {
+    for (const [url, body] of [
+      ["/v1/embeddings", { input: "a" }],
+      ["/encode", { text: "a" }],
+    ] as const) {
       const reply = await post(url, body);
       expect(reply.status).toBe(400);
       expect(reply.text).toContain("--is-embedding");
@@ -64,15 +92,26 @@ describe("/v1/embeddings and /encode", () => {
 
   it("refuses dimensions", async () => {
     const { post } = await harness(EMBEDDING);
-    expect(await post("/v1/embeddings", { input: "a", dimensions: 4 })).toMatchObject({ status: 400, body: { param: "dimensions" } });
+    expect(await post("/v1/embeddings", { input: "a", dimensions: 4 })).toMatchObject({
+      status: 400,
+      body: { param: "dimensions" },
+    });
   });
 });
 
 describe("/v1/score", () => {
   it("hands query, items and labels on and returns SGLang's reply", async () => {
     const { engine, post } = await harness();
-    const { body } = await post("/v1/score", { query: "q", items: ["a", "b"], label_token_ids: [7, 9], apply_softmax: true, model: "m" });
-    expect(engine.scores).toMatchObject([{ query: "q", items: ["a", "b"], labelTokenIds: [7, 9], applySoftmax: true, itemFirst: false }]);
+    const { body } = await post("/v1/score", {
+      query: "q",
+      items: ["a", "b"],
+      label_token_ids: [7, 9],
+      apply_softmax: true,
+      model: "m",
+    });
+    expect(engine.scores).toMatchObject([
+      { query: "q", items: ["a", "b"], labelTokenIds: [7, 9], applySoftmax: true, itemFirst: false },
+    ]);
     expect(body).toEqual({
       scores: [
         [0.007, 0.009],
@@ -101,8 +140,16 @@ describe.each(["", "/v1"])("%s/tokenize and /detokenize", (prefix) => {
     const ask = async (body: object) => (await post(`${prefix}/tokenize`, body)).body;
     expect(await ask({ prompt: "AB" })).toEqual({ tokens: [1, 65, 66], count: 3, max_model_len: 4096 });
     expect(await ask({ prompt: "AB", add_special_tokens: false })).toMatchObject({ tokens: [65, 66] });
-    expect(await ask({ prompt: ["A", "BC"] })).toMatchObject({ tokens: [[1, 65], [1, 66, 67]], count: [2, 3] });
-    expect(await ask({ messages: [{ role: "user", content: "x" }] })).toMatchObject({ tokens: [...Buffer.from("<user>x<assistant>")] });
+    expect(await ask({ prompt: ["A", "BC"] })).toMatchObject({
+      tokens: [
+        [1, 65],
+        [1, 66, 67],
+      ],
+      count: [2, 3],
+    });
+    expect(await ask({ messages: [{ role: "user", content: "x" }] })).toMatchObject({
+      tokens: [...Buffer.from("<user>x<assistant>")],
+    });
   });
 
   it("gives the text of tokens", async () => {
@@ -124,7 +171,10 @@ describe.each(["", "/v1"])("%s/tokenize and /detokenize", (prefix) => {
 
 it("says that it has no tokenizer when it has none", async () => {
   const app = await createServer({ engine: new FakeEngine(), config: { disableDocs: true }, logger: silent });
-  for (const [url, payload] of [["/tokenize", { prompt: "a" }], ["/v1/completions", { prompt: [1], echo: true }]] as const) {
+  for (const [url, payload] of [
+    ["/tokenize", { prompt: "a" }],
+    ["/v1/completions", { prompt: [1], echo: true }],
+  ] as const) {
     const reply = await app.inject({ method: "POST", url, payload });
     expect(reply.statusCode).toBe(400);
     expect(reply.body).toContain("tokenizer");
@@ -151,7 +201,10 @@ describe("admin routes", () => {
   });
 
   it("shows arguments and limits but no keys", async () => {
-    const { app } = await harness({}, { serverArgs: { modelPath: "m", apiKey: "sk-1", adminApiKey: "sk-2", chunkedPrefillSize: 512 } });
+    const { app } = await harness(
+      {},
+      { serverArgs: { modelPath: "m", apiKey: "sk-1", adminApiKey: "sk-2", chunkedPrefillSize: 512 } },
+    );
     for (const url of ["/server_info", "/get_server_info"]) {
       const reply = await app.inject(url);
       expect(reply.json()).toMatchObject({
@@ -177,7 +230,10 @@ describe("admin routes", () => {
     const { app, engine } = await harness();
     expect((await app.inject("/flush_cache")).statusCode).toBe(200);
     expect((await app.inject({ method: "POST", url: "/flush_cache?timeout=2.5" })).statusCode).toBe(200);
-    expect((await app.inject({ method: "POST", url: "/flush_cache", headers: { "content-type": "application/json" } })).statusCode).toBe(200);
+    expect(
+      (await app.inject({ method: "POST", url: "/flush_cache", headers: { "content-type": "application/json" } }))
+        .statusCode,
+    ).toBe(200);
     expect(engine.flushCalls).toEqual([0, 2.5, 0]);
     expect((await app.inject("/flush_cache?timeout=soon")).statusCode).toBe(400);
   });
@@ -201,7 +257,10 @@ describe("health", () => {
   it("asks the engine for one token at /health_generate, and at /health when told", async () => {
     const { app, engine } = await harness({}, { healthGenerates: true });
     for (const url of ["/health_generate", "/health"]) expect((await app.inject(url)).statusCode).toBe(200);
-    expect(engine.requests).toMatchObject([{ samplingParams: { maxNewTokens: 1 } }, { samplingParams: { maxNewTokens: 1 } }]);
+    expect(engine.requests).toMatchObject([
+      { samplingParams: { maxNewTokens: 1 } },
+      { samplingParams: { maxNewTokens: 1 } },
+    ]);
   });
 
   it("is 503 when the engine fails, and when it is silent for too long", async () => {
@@ -209,10 +268,11 @@ describe("health", () => {
     const reply = await failing.app.inject("/health_generate");
     expect([reply.statusCode, reply.body]).toEqual([503, "The engine failed a test request: the worker is gone\n"]);
     const never = new Promise(() => {});
-    const silentEngine = await harness({ answer: () => ({ pieces: ["a", "b"] }), between: () => never }, { healthTimeoutSeconds: 0.05 });
-    silentEngine.engine.generate = async function* () {
-      await never;
-    };
+    const silentEngine = await harness(
+      { answer: () => ({ pieces: ["a", "b"] }), between: () => never },
+      { healthTimeoutSeconds: 0.05 },
+    );
+    silentEngine.engine.generate = () => neverYields(never);
     expect((await silentEngine.app.inject("/health_generate")).body).toContain("produced nothing for 0.05 s");
   });
 });
@@ -222,20 +282,26 @@ describe("/openapi.json and /docs", () => {
     const { app } = await harness({}, { disableDocs: false });
     const doc = (await app.inject("/openapi.json")).json();
     expect(doc.openapi).toMatch(/^3\.1/);
-    expect(Object.keys(doc.paths)).toEqual(expect.arrayContaining(["/generate", "/v1/chat/completions", "/v1/completions", "/health", "/flush_cache"]));
+    expect(Object.keys(doc.paths)).toEqual(
+      expect.arrayContaining(["/generate", "/v1/chat/completions", "/v1/completions", "/health", "/flush_cache"]),
+    );
     const schema = doc.paths["/v1/chat/completions"].post.requestBody.content["application/json"].schema;
-    expect(Object.keys(schema.properties)).toEqual(expect.arrayContaining(["messages", "temperature", "tools", "stop_regex"]));
+    expect(Object.keys(schema.properties)).toEqual(
+      expect.arrayContaining(["messages", "temperature", "tools", "stop_regex"]),
+    );
   });
 
   it("serves a page that loads nothing from elsewhere", async () => {
     const { app } = await harness({}, { disableDocs: false });
+    expect([200, 302]).toContain((await app.inject("/docs")).statusCode);
     const page = await app.inject("/docs/");
     expect(page.statusCode).toBe(200);
     expect(page.headers["content-type"]).toContain("text/html");
     const sources = [...page.body.matchAll(/(?:src|href)="([^"]+)"/g)].map(([, source]) => source);
     expect(sources.length).toBeGreaterThan(2);
     expect(sources.filter((source) => /^(https?:)?\/\//.test(source))).toEqual([]);
-    for (const source of sources) expect((await app.inject(new URL(source, "http://host/docs/").pathname)).statusCode, source).toBe(200);
+    for (const source of sources)
+      expect((await app.inject(new URL(source, "http://host/docs/").pathname)).statusCode, source).toBe(200);
   });
 
   it("is left out on demand", async () => {

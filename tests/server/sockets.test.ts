@@ -42,9 +42,13 @@ describe("a client that goes away", () => {
   it("has every request of its batch aborted, and no others", async () => {
     const server = await listening(never);
     const other = new AbortController();
-    const others = post(`${server.url}/generate`, { text: "x", rid: "other" }, { signal: other.signal }).catch(() => {});
+    const others = post(`${server.url}/generate`, { text: "x", rid: "other" }, { signal: other.signal }).catch(
+      () => {},
+    );
     const client = new AbortController();
-    const reply = post(`${server.url}/generate`, { text: ["a", "b"], rid: "r" }, { signal: client.signal }).catch(() => {});
+    const reply = post(`${server.url}/generate`, { text: ["a", "b"], rid: "r" }, { signal: client.signal }).catch(
+      () => {},
+    );
     await until(() => server.engine.running === 3, "all run");
     client.abort();
     await until(() => server.engine.running === 1, "the batch ends");
@@ -57,7 +61,9 @@ describe("a client that goes away", () => {
     const server = await listening(never);
     const socket = net.connect(Number(new URL(server.url).port), "127.0.0.1");
     const body = JSON.stringify({ text: "a", rid: "half" });
-    socket.write(`POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`);
+    socket.write(
+      `POST /generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
+    );
     await until(() => server.engine.running === 1, "the request runs");
     socket.end();
     await until(() => server.engine.running === 0, "the request ends");
@@ -83,6 +89,16 @@ describe("/abort_request", () => {
     expect(await abort(server.url, { rid: "nobody" })).toEqual({ aborted: 0 });
     expect(await abort(server.url, { rid: "r" })).toEqual({ aborted: 1 });
     expect(await (await reply).json()).toMatchObject({ meta_info: { finish_reason: { type: "abort" } } });
+  });
+
+  it("ends all n answers of a request", async () => {
+    const server = await listening(never);
+    const reply = post(`${server.url}/v1/chat/completions`, { ...CHAT, rid: "r", n: 2 });
+    await until(() => server.engine.running === 1, "the request runs");
+    await abort(server.url, { rid: "r" });
+    expect(await (await reply).json()).toMatchObject({
+      choices: [{ finish_reason: "abort" }, { finish_reason: "abort" }],
+    });
   });
 
   it("ends a batch by its prefix, but not a request whose name merely begins alike", async () => {
@@ -120,7 +136,9 @@ describe("a slow reader", () => {
   it("holds back its own request only, and gets every byte in the end", async () => {
     const piece = "~".repeat(64 * 1024);
     const total = 1000;
-    const server = await listening({ answer: ({ rid }) => ({ pieces: Array(rid === "slow" ? total : 1).fill(piece) }) });
+    const server = await listening({
+      answer: ({ rid }) => ({ pieces: Array(rid === "slow" ? total : 1).fill(piece) }),
+    });
     const socket = net.connect(Number(new URL(server.url).port), "127.0.0.1");
     socket.pause();
     const body = JSON.stringify({ ...CHAT, stream: true, rid: "slow" });
@@ -158,7 +176,10 @@ describe("a closing server", () => {
     expect(await refused.json()).toMatchObject({ error: { code: "SHUTTING_DOWN" } });
     door.open();
     const events = parseEvents(await reply.text());
-    expect(events.slice(-2)).toMatchObject([{ text: "Hello, world", meta_info: { finish_reason: { type: "stop" } } }, "[DONE]"]);
+    expect(events.slice(-2)).toMatchObject([
+      { text: "Hello, world", meta_info: { finish_reason: { type: "stop" } } },
+      "[DONE]",
+    ]);
     await closing;
     await expect(fetch(`${server.url}/health`)).rejects.toThrow();
     expect(server.engine.aborted).toEqual([]);
@@ -204,12 +225,23 @@ describe("startServer", () => {
   it("names a port that is taken, and what to do", async () => {
     const server = await listening();
     const { port } = new URL(server.url);
-    const second = startServer({ engine: new FakeEngine(), config: { port: Number(port), disableDocs: true }, logger: silent });
-    await expect(second).rejects.toMatchObject({ code: "PORT_IN_USE", message: expect.stringMatching(`127.0.0.1:${port} is already in use.*--port`) });
+    const second = startServer({
+      engine: new FakeEngine(),
+      config: { port: Number(port), disableDocs: true },
+      logger: silent,
+    });
+    await expect(second).rejects.toMatchObject({
+      code: "PORT_IN_USE",
+      message: expect.stringMatching(`127.0.0.1:${port} is already in use.*--port`),
+    });
   });
 
   it("refuses an address that is not of this machine", async () => {
-    const server = startServer({ engine: new FakeEngine(), config: { host: "192.0.2.1", port: 0, disableDocs: true }, logger: silent });
+    const server = startServer({
+      engine: new FakeEngine(),
+      config: { host: "192.0.2.1", port: 0, disableDocs: true },
+      logger: silent,
+    });
     await expect(server).rejects.toMatchObject({ code: "INVALID_ARGUMENT", details: { field: "--host" } });
   });
 
@@ -217,7 +249,12 @@ describe("startServer", () => {
     const door = gate();
     const engine = new FakeEngine({ between: door.between });
     const port = await freePort();
-    const starting = startServer({ engine, tokenizer: fakeTokenizer, config: { port, disableDocs: true }, logger: silent });
+    const starting = startServer({
+      engine,
+      tokenizer: fakeTokenizer,
+      config: { port, disableDocs: true },
+      logger: silent,
+    });
     await until(() => engine.running === 1, "the warm-up runs");
     const early = await fetch(`http://127.0.0.1:${port}/health`);
     expect([early.status, await early.text()]).toEqual([503, "The server is starting.\n"]);

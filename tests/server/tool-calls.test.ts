@@ -32,7 +32,11 @@ const CASES: readonly (readonly [what: string, input: string, events: ToolCallEv
   ["arguments before the name", '<tool_call>{"arguments":{"a":2},"name":"add"}</tool_call>', [call("add", '{"a":2}')]],
   ["the key parameters", '<tool_call>{"name":"add","parameters":{"a":2}}</tool_call>', [call("add", '{"a":2}')]],
   ["no arguments", '<tool_call>{"name":"add"}</tool_call>', [call("add", "{}")]],
-  ["arguments as a JSON text", '<tool_call>{"name":"add","arguments":"{\\"a\\":1}"}</tool_call>', [call("add", '{"a":1}')]],
+  [
+    "arguments as a JSON text",
+    '<tool_call>{"name":"add","arguments":"{\\"a\\":1}"}</tool_call>',
+    [call("add", '{"a":1}')],
+  ],
   [
     "integers beyond 53 bits",
     '<tool_call>{"name":"add","arguments":{"id":12345678901234567890}}</tool_call>',
@@ -46,7 +50,11 @@ const CASES: readonly (readonly [what: string, input: string, events: ToolCallEv
   ["a tool nobody offered", 'a <tool_call>{"name":"rm"}</tool_call>', [text('a <tool_call>{"name":"rm"}</tool_call>')]],
   ["broken JSON", "<tool_call>{add}</tool_call>!", [text("<tool_call>{add}</tool_call>!")]],
   ["JSON that is not a call", '<tool_call>{"a": 1}</tool_call>', [text('<tool_call>{"a": 1}</tool_call>')]],
-  ["arguments that are a list", '<tool_call>{"name":"add","arguments":[1]}</tool_call>', [text('<tool_call>{"name":"add","arguments":[1]}</tool_call>')]],
+  [
+    "arguments that are a list",
+    '<tool_call>{"name":"add","arguments":[1]}</tool_call>',
+    [text('<tool_call>{"name":"add","arguments":[1]}</tool_call>')],
+  ],
   ["a tag in prose", "Use the <tool_call> tag.", [text("Use the <tool_call> tag.")]],
   ["half a tag at the end", "abc <tool_c", [text("abc <tool_c")]],
   ["no closing tag at the end", '<tool_call>{"name":"add"}\n', [call("add", "{}")]],
@@ -93,7 +101,9 @@ describe("tool call parser", () => {
   });
 
   it("loses nothing but white space when no call is found", () => {
-    const noCalls = fc.array(fc.constantFrom("<tool_call>", "</tool_call>", "{", "}", '"', " ", "\n", "a", "<"), { maxLength: 30 });
+    const noCalls = fc.array(fc.constantFrom("<tool_call>", "</tool_call>", "{", "}", '"', " ", "\n", "a", "<"), {
+      maxLength: 30,
+    });
     fc.assert(
       fc.property(noCalls, (pieces) => {
         const whole = pieces.join("");

@@ -43,6 +43,15 @@ describe("the encoder thread", () => {
     expect(turns).toBeGreaterThan(1);
   });
 
+  it("answers a text it can't encode with an error, and goes on", async () => {
+    pool = createEncoderPool(huggingFace(byteLevelJson({ post_processor: { type: "Weird" } })));
+    await expect(pool.encodeLong("a")).rejects.toMatchObject({
+      code: "ENGINE_FAILED",
+      message: expect.stringMatching(/Weird/),
+    });
+    await expect(pool.encodeLong("b")).rejects.toMatchObject({ code: "ENGINE_FAILED" });
+  });
+
   it("refuses texts after close, and those that wait when it closes", async () => {
     pool = createEncoderPool(byteLevelGguf());
     const waiting = pool.encodeLong(LONG);

@@ -254,8 +254,18 @@ describe("is refused by name:", () => {
     ],
     [
       "an unknown model",
-      { model: { type: "WordLevel2", vocab: 3 } },
+      { model: { type: "WordLevel", vocab: {} } },
+      /model.type is WordLevel; .* takes BPE, WordPiece, Unigram/,
+    ],
+    [
+      "a vocabulary that is none",
+      { model: { merges: [], vocab: 3 } },
       /model.vocab must be an object or a list, found 3/,
+    ],
+    [
+      "Unigram without an unknown token",
+      { model: { type: "Unigram", vocab: [] } },
+      /model.unk_id must be the id of the unknown token/,
     ],
     [
       "a vocabulary of strings",

@@ -304,6 +304,15 @@ static __attribute__((noinline)) void fill_panel(const uint8_t* block, int k0, i
   }
 }
 
+/// Asks for the weights that fill_panel will read next; the multiplication in between hides the latency.
+template <PackedFormat F> static void prefetch_panel(const uint8_t* block, int k0, int k1) {
+  constexpr PackedLayout L = packed_layout(F);
+  constexpr int kElement = L.code_bits / 8;
+  const uint8_t* from = block + (L.quantised ? L.unit_offset(k0 / 64) : (size_t)k0 * 32 * kElement);
+  const uint8_t* to = block + (L.quantised ? L.unit_offset((k1 + 63) / 64) : (size_t)k1 * 32 * kElement);
+  for (; from < to; from += 64) prefetch(from);
+}
+
 /// y[i][0 .. 16 NV) (+)= sum over k of x[i][k] * panel[k][..], i < R: the register block of matmul and attention.
 template <int R, int NV>
 static __attribute__((noinline)) void tile(const float* x, size_t x_stride, const float* panel, size_t panel_stride, int n,
@@ -376,6 +385,7 @@ static void panel_rows(const MatmulArgs& args, const PackedBlock* blocks, int co
         float* y = whole ? args.y + m0 * args.y_stride + block.channel : spare;
         const size_t y_stride = whole ? args.y_stride : 32;
         fill_panel<F>(block.data, k0, k1, panel);
+        if (i + 1 < count) prefetch_panel<F>(blocks[i + 1].data, k0, k1);
         tiles(x, args.x_stride, rows, panel, 32, k1 - k0, y, y_stride, 2, k0 == 0);
         if (k1 < columns || (whole && args.bias == nullptr)) continue;
         const float* bias = args.bias == nullptr ? nullptr : args.bias + block.channel;

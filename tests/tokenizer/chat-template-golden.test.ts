@@ -3,12 +3,14 @@ import { describe, expect, it } from "vitest";
 import type { ChatMessage, ToolDefinition } from "../../src/core/protocol.js";
 import { createChatTemplate } from "../../src/tokenizer/index.js";
 
-/** Made by chat_templates.py with transformers and jinja2. */
+/** Made by tests/golden/chat_templates.py with transformers and jinja2. */
 interface Golden {
   cases: Record<string, { messages: ChatMessage[]; options: Record<string, unknown> }>;
   templates: Record<string, { template: string; variables: Record<string, string>; rendered: Record<string, string> }>;
 }
-const golden = JSON.parse(readFileSync(new URL("data/chat-templates.json", import.meta.url), "utf8")) as Golden;
+const golden = JSON.parse(
+  readFileSync(new URL("../golden/data/chat-templates.json", import.meta.url), "utf8"),
+) as Golden;
 
 describe.each(Object.entries(golden.templates))(
   "the chat template of %s renders as in transformers:",
