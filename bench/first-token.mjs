@@ -4,6 +4,10 @@ import { Engine } from "../dist/index.js";
 
 const [, , model, threads] = process.argv;
 const engine = await Engine.load(model, { threads: Number(threads) });
-for await (const _ of engine.generate({ prompt: { text: "Once upon a time," }, samplingParams: { maxNewTokens: 1, temperature: 0 } })) break;
+for await (const _ of engine.generate({
+  prompt: { text: "Once upon a time," },
+  samplingParams: { maxNewTokens: 1, temperature: 0 },
+}))
+  break;
 console.log(JSON.stringify({ firstTokenMs: performance.now() }));
 await engine.close();

@@ -24,7 +24,11 @@ const { path: model } = await resolveModel(values.model, {});
 const median = (xs) => [...xs].sort((a, b) => a - b)[xs.length >> 1];
 
 function measure(script, args, cwd = here) {
-  const run = spawnSync(process.execPath, [script, ...args], { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"] });
+  const run = spawnSync(process.execPath, [script, ...args], {
+    cwd,
+    encoding: "utf8",
+    stdio: ["ignore", "pipe", "inherit"],
+  });
   if (run.status !== 0) throw new Error(`${script} ended with exit code ${run.status}`);
   return JSON.parse(run.stdout.trim().split("\n").at(-1));
 }
@@ -34,9 +38,15 @@ if (values.compare) {
   const compare = join(here, "compare");
   if (!existsSync(join(compare, "node_modules"))) {
     console.log("Installing the peers into bench/compare ...");
-    spawnSync("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"], { cwd: compare, stdio: "inherit" });
+    spawnSync("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"], {
+      cwd: compare,
+      stdio: "inherit",
+    });
   }
-  engines.push(["node-llama-cpp", () => measure(join(compare, "node-llama-cpp.mjs"), [model, values.threads], compare)]);
+  engines.push([
+    "node-llama-cpp",
+    () => measure(join(compare, "node-llama-cpp.mjs"), [model, values.threads], compare),
+  ]);
 }
 
 const samples = new Map(engines.map(([name]) => [name, []]));
@@ -45,7 +55,10 @@ for (let round = 0; round < rounds; round++)
     process.stderr.write(`round ${round + 1}/${rounds}: ${name}\n`);
     samples.get(name).push(run());
   }
-const startups = Array.from({ length: 3 }, () => measure(join(here, "first-token.mjs"), [model, values.threads]).firstTokenMs);
+const startups = Array.from(
+  { length: 3 },
+  () => measure(join(here, "first-token.mjs"), [model, values.threads]).firstTokenMs,
+);
 
 const METRICS = [
   ["prefill512", "prefill 512, tok/s"],
@@ -55,7 +68,10 @@ const METRICS = [
   ["rssBytes", "resident, MB"],
 ];
 const figures = Object.fromEntries(
-  [...samples].map(([name, list]) => [name, Object.fromEntries(METRICS.map(([key]) => [key, median(list.map((s) => s[key]))]))]),
+  [...samples].map(([name, list]) => [
+    name,
+    Object.fromEntries(METRICS.map(([key]) => [key, median(list.map((s) => s[key]))])),
+  ]),
 );
 const show = (key, value) => (key === "rssBytes" ? (value / 1e6).toFixed(0) : value.toFixed(value < 100 ? 1 : 0));
 const names = [...samples.keys()];
@@ -65,9 +81,13 @@ const rows = METRICS.map(([key, label]) => {
   const ratio = names.length > 1 ? [(figures[names[0]][key] / figures[names[1]][key]).toFixed(2)] : [];
   return [label, ...cells, ...ratio];
 });
-rows.push(["first run to first token, s", (startups[0] / 1e3).toFixed(2)], ["later runs to first token, s", (median(startups.slice(1)) / 1e3).toFixed(2)]);
+rows.push(
+  ["first run to first token, s", (startups[0] / 1e3).toFixed(2)],
+  ["later runs to first token, s", (median(startups.slice(1)) / 1e3).toFixed(2)],
+);
 const widths = head.map((_, c) => Math.max(...[head, ...rows].map((r) => (r[c] ?? "").length)));
-for (const row of [head, ...rows]) console.log(row.map((cell, c) => (c === 0 ? cell.padEnd(widths[c]) : cell.padStart(widths[c]))).join("  "));
+for (const row of [head, ...rows])
+  console.log(row.map((cell, c) => (c === 0 ? cell.padEnd(widths[c]) : cell.padStart(widths[c]))).join("  "));
 
 const git = (args) => spawnSync("git", args, { cwd: here, encoding: "utf8" }).stdout.trim();
 const cpuinfo = existsSync("/proc/cpuinfo") ? readFileSync("/proc/cpuinfo", "utf8") : "";
@@ -75,7 +95,13 @@ const record = {
   date: new Date().toISOString(),
   command: `npm run bench -- ${process.argv.slice(2).join(" ")}`.trim(),
   commit: git(["rev-parse", "HEAD"]) + (git(["status", "--porcelain", "--", "src", "native"]) ? "+changes" : ""),
-  machine: { cpu: cpus()[0].model, cores: availableParallelism(), memoryBytes: totalmem(), node: process.version, flags: /^flags\s*:\s*(.*)$/m.exec(cpuinfo)?.[1]?.split(" ") ?? [] },
+  machine: {
+    cpu: cpus()[0].model,
+    cores: availableParallelism(),
+    memoryBytes: totalmem(),
+    node: process.version,
+    flags: /^flags\s*:\s*(.*)$/m.exec(cpuinfo)?.[1]?.split(" ") ?? [],
+  },
   model: values.model,
   threads: Number(values.threads),
   rounds,

@@ -4,4 +4,7 @@ import { join } from "node:path";
 import { prepare, root } from "./prepare.mjs";
 
 prepare();
-process.exit(spawnSync(process.execPath, [join(root, "bench/run.mjs"), ...process.argv.slice(2)], { stdio: "inherit" }).status ?? 1);
+process.exit(
+  spawnSync(process.execPath, [join(root, "bench/run.mjs"), ...process.argv.slice(2)], { stdio: "inherit" }).status ??
+    1,
+);

@@ -142,7 +142,7 @@ function advice(output) {
   if (/cannot find -l(?:asan|ubsan|tsan)/.test(output))
     return "The sanitizer runtime is missing; it comes with the compiler's full package (gcc: libasan, libubsan, libtsan).";
   if (/Could not find any Python|find Python/.test(output)) return `node-gyp found no usable Python 3.\n${TOOLS}`;
-  return "The lines above are the compiler's. If a tool is missing:\n" + TOOLS;
+  return `The lines above are the compiler's. If a tool is missing:\n${TOOLS}`;
 }
 
 function main() {

@@ -72,12 +72,18 @@ export function prepare() {
     "--no-fund",
     "--loglevel=error",
   ]);
-  step("Building the native addon", "native/build/.sglang-ts-native", ["native/binding.gyp", "native/src", "scripts/install.mjs"], process.execPath, [
-    join(root, "scripts/install.mjs"),
-  ]);
-  step("Compiling TypeScript", "dist/.sglang-ts-compiled", ["src", "tsconfig.json", "tsconfig.build.json"], process.execPath, [
-    join(root, "node_modules/typescript/bin/tsc"),
-    "-p",
-    "tsconfig.build.json",
-  ]);
+  step(
+    "Building the native addon",
+    "native/build/.sglang-ts-native",
+    ["native/binding.gyp", "native/src", "scripts/install.mjs"],
+    process.execPath,
+    [join(root, "scripts/install.mjs")],
+  );
+  step(
+    "Compiling TypeScript",
+    "dist/.sglang-ts-compiled",
+    ["src", "tsconfig.json", "tsconfig.build.json"],
+    process.execPath,
+    [join(root, "node_modules/typescript/bin/tsc"), "-p", "tsconfig.build.json"],
+  );
 }

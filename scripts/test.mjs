@@ -19,14 +19,25 @@ const total = { passed: 0, failed: 0, skipped: 0 };
 for (const name of asked.length ? asked : ["unit"]) {
   const suite = SUITES[name];
   for (const model of suite.models) {
-    const pull = spawnSync(process.execPath, [join(root, "dist/cli/main.js"), "models", "pull", model], { stdio: "inherit" });
+    const pull = spawnSync(process.execPath, [join(root, "dist/cli/main.js"), "models", "pull", model], {
+      stdio: "inherit",
+    });
     if (pull.status !== 0) process.exit(pull.status ?? 1);
   }
   const folder = mkdtempSync(join(tmpdir(), "sglang-ts-test-"));
   const report = join(folder, "report.json");
   const run = spawnSync(
     process.execPath,
-    [join(root, "node_modules/vitest/vitest.mjs"), "run", "--config", suite.config, "--reporter=default", "--reporter=json", `--outputFile.json=${report}`, ...rest],
+    [
+      join(root, "node_modules/vitest/vitest.mjs"),
+      "run",
+      "--config",
+      suite.config,
+      "--reporter=default",
+      "--reporter=json",
+      `--outputFile.json=${report}`,
+      ...rest,
+    ],
     { cwd: root, stdio: "inherit" },
   );
   if (!existsSync(report)) {

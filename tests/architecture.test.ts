@@ -39,10 +39,15 @@ interface Import {
 function importsOf(file: string): Import[] {
   const text = readFileSync(file, "utf8").replace(/\/\*[\s\S]*?\*\//g, "");
   const found: Import[] = [];
-  const pattern = /(?:^|\n)\s*(import|export)\s+(type\s+)?(?:[^;'"]*?\sfrom\s+)?["'](\.[^"']+)["']|import\(\s*["'](\.[^"']+)["']\s*\)/g;
+  const pattern =
+    /(?:^|\n)\s*(import|export)\s+(type\s+)?(?:[^;'"]*?\sfrom\s+)?["'](\.[^"']+)["']|import\(\s*["'](\.[^"']+)["']\s*\)/g;
   for (const match of text.matchAll(pattern)) {
     const spec = match[3] ?? match[4];
-    found.push({ from: file, to: resolve(dirname(file), spec.replace(/\.js$/, ".ts")), typeOnly: match[2] !== undefined });
+    found.push({
+      from: file,
+      to: resolve(dirname(file), spec.replace(/\.js$/, ".ts")),
+      typeOnly: match[2] !== undefined,
+    });
   }
   return found;
 }
@@ -96,9 +101,13 @@ describe("architecture", () => {
 
   it.each(NO_ADDON_DOORS)("opens %s under node --no-addons", (door) => {
     const entry = resolve(src, "../dist", door, "index.js");
-    const run = spawnSync(process.execPath, ["--no-addons", "--input-type=module", "-e", `await import(${JSON.stringify(`file://${entry}`)})`], {
-      encoding: "utf8",
-    });
+    const run = spawnSync(
+      process.execPath,
+      ["--no-addons", "--input-type=module", "-e", `await import(${JSON.stringify(`file://${entry}`)})`],
+      {
+        encoding: "utf8",
+      },
+    );
     expect(run.stderr).toBe("");
     expect(run.status).toBe(0);
   });

@@ -112,7 +112,11 @@ export class ChatSession {
       case "/system":
         this.#system = words.length > 0 ? words.join(" ") : undefined;
         this.#reset();
-        this.#output.write(this.#dim(this.#system === undefined ? "No system message.\n" : "System message set; the conversation starts over.\n"));
+        this.#output.write(
+          this.#dim(
+            this.#system === undefined ? "No system message.\n" : "System message set; the conversation starts over.\n",
+          ),
+        );
         break;
       case "/help":
         this.#output.write(HELP);
@@ -157,7 +161,13 @@ function summary(last: GenerateChunk, totalMs: number): string {
   const { promptTokens, cachedTokens, completionTokens } = last.usage;
   const first = last.timing.firstTokenMs ?? totalMs;
   const decodeMs = last.timing.totalMs - first;
-  const speed = completionTokens > 1 && decodeMs > 0 ? `${(((completionTokens - 1) * 1000) / decodeMs).toFixed(1)} tok/s` : "";
-  const stopped = last.finishReason?.type === "abort" ? ", stopped" : last.finishReason?.type === "length" ? ", cut at max_new_tokens" : "";
+  const speed =
+    completionTokens > 1 && decodeMs > 0 ? `${(((completionTokens - 1) * 1000) / decodeMs).toFixed(1)} tok/s` : "";
+  const stopped =
+    last.finishReason?.type === "abort"
+      ? ", stopped"
+      : last.finishReason?.type === "length"
+        ? ", cut at max_new_tokens"
+        : "";
   return `[${promptTokens} prompt tokens, ${cachedTokens} from the cache, ${completionTokens} new${stopped}; first after ${(first / 1000).toFixed(2)} s${speed ? `, ${speed}` : ""}]`;
 }

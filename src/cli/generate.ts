@@ -60,7 +60,11 @@ async function generate(argument: string | undefined, options: GenerateOptions):
             ],
           }
         : { text };
-    for await (const chunk of engine.generate({ prompt, samplingParams: samplingFromOptions(options), signal: stop.signal }))
+    for await (const chunk of engine.generate({
+      prompt,
+      samplingParams: samplingFromOptions(options),
+      signal: stop.signal,
+    }))
       process.stdout.write(chunk.textDelta);
     process.stdout.write("\n");
   } finally {

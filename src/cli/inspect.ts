@@ -15,7 +15,11 @@ export function registerInspectCommand(program: Command): void {
       const { path } = await resolveModel(model, { offline: true });
       const inspection = await inspectCheckpoint(path);
       const text = options.json
-        ? JSON.stringify(inspection, (_key, value: unknown) => (typeof value === "bigint" ? value.toString() : value), 2)
+        ? JSON.stringify(
+            inspection,
+            (_key, value: unknown) => (typeof value === "bigint" ? value.toString() : value),
+            2,
+          )
         : formatInspection(inspection, { tensors: options.tensors ?? false, template: options.template ?? false });
       process.stdout.write(`${text}\n`);
     });

@@ -7,11 +7,13 @@ import { registerChatCommand } from "./chat.js";
 import { registerGenerateCommand } from "./generate.js";
 import { registerInspectCommand } from "./inspect.js";
 import { registerModelsCommand } from "./models.js";
-import { normalizeFlags } from "./server-args.js";
 import { registerServeCommand } from "./serve.js";
+import { normalizeFlags } from "./server-args.js";
 
 function version(): string {
-  const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as { version: string };
+  const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
+    version: string;
+  };
   return manifest.version;
 }
 
@@ -29,7 +31,8 @@ export function createProgram(): Command {
   registerModelsCommand(program);
   registerInspectCommand(program);
   // Subcommands copy neither of these from their parent.
-  for (const command of program.commands) command.exitOverride().showSuggestionAfterError(true).showHelpAfterError("(add --help for the list of options)");
+  for (const command of program.commands)
+    command.exitOverride().showSuggestionAfterError(true).showHelpAfterError("(add --help for the list of options)");
   return program;
 }
 
@@ -45,7 +48,11 @@ export async function main(argv: readonly string[]): Promise<number> {
       console.error(debug ? error.stack : `sglang-ts: ${error.message}`);
       return error.exitCode;
     }
-    console.error(debug ? (error as Error).stack : `sglang-ts: unexpected error: ${(error as Error).message} (SGLANG_DEBUG=1 shows where)`);
+    console.error(
+      debug
+        ? (error as Error).stack
+        : `sglang-ts: unexpected error: ${(error as Error).message} (SGLANG_DEBUG=1 shows where)`,
+    );
     return 1;
   }
 }

@@ -58,7 +58,10 @@ async function serve(options: ServeOptions): Promise<void> {
     server = await startServer({
       engine,
       tokenizer: engine.tokenizer,
-      config: { ...serverConfig, serverArgs: { modelPath: modelPath ?? DEFAULT_MODEL, ...engineOptions, ...serverConfig } },
+      config: {
+        ...serverConfig,
+        serverArgs: { modelPath: modelPath ?? DEFAULT_MODEL, ...engineOptions, ...serverConfig },
+      },
     });
   } catch (error) {
     await engine.close();

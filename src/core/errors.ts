@@ -18,8 +18,16 @@ export const ERRORS = {
   ENGINE_FAILED: { status: 500, exit: 1, summary: "The engine failed while running the request." },
   // Files and models.
   FILE_NOT_FOUND: { status: 404, exit: 2, summary: "A file or folder does not exist or cannot be read." },
-  MALFORMED_FILE: { status: 400, exit: 2, summary: "A model file is truncated, inconsistent, or not what it claims to be." },
-  UNSUPPORTED_MODEL: { status: 400, exit: 2, summary: "The architecture, tensor type, or option of a model is not supported." },
+  MALFORMED_FILE: {
+    status: 400,
+    exit: 2,
+    summary: "A model file is truncated, inconsistent, or not what it claims to be.",
+  },
+  UNSUPPORTED_MODEL: {
+    status: 400,
+    exit: 2,
+    summary: "The architecture, tensor type, or option of a model is not supported.",
+  },
   TENSOR_MISMATCH: { status: 400, exit: 2, summary: "A tensor is missing or has another shape than the config says." },
   DOWNLOAD_FAILED: { status: 502, exit: 1, summary: "No mirror could deliver a model file." },
   CHECKSUM_MISMATCH: { status: 502, exit: 1, summary: "A downloaded file is not the file that was asked for." },

@@ -6,7 +6,17 @@ import type { DType } from "./dtype.js";
 
 /** One GGUF metadata value. Integers wider than 53 bits arrive as bigint. */
 export type MetadataValue = string | number | bigint | boolean | MetadataValue[] | TypedNumberArray;
-export type TypedNumberArray = Int8Array | Uint8Array | Int16Array | Uint16Array | Int32Array | Uint32Array | Float32Array | Float64Array | BigInt64Array | BigUint64Array;
+export type TypedNumberArray =
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | Float32Array
+  | Float64Array
+  | BigInt64Array
+  | BigUint64Array;
 export type Metadata = Readonly<Record<string, MetadataValue>>;
 
 /** Where a tensor lies. `shape` is row-major (PyTorch order, outermost first), whatever the file format. */

@@ -114,7 +114,11 @@ export function resolveSamplingParams(
   };
 
   if (p.maxNewTokens !== null) integer("maxNewTokens", (x) => x >= 0, "an integer >= 0, or null");
-  integer("minNewTokens", (x) => x >= 0 && (p.maxNewTokens === null || x <= p.maxNewTokens), "an integer from 0 to max_new_tokens");
+  integer(
+    "minNewTokens",
+    (x) => x >= 0 && (p.maxNewTokens === null || x <= p.maxNewTokens),
+    "an integer from 0 to max_new_tokens",
+  );
   number("temperature", (x) => x >= 0, "a number >= 0");
   number("topP", (x) => x > 0 && x <= 1, "a number in (0, 1]");
   integer("topK", (x) => x === -1 || x >= 1, "-1 (all) or an integer >= 1");
@@ -143,14 +147,16 @@ export function resolveSamplingParams(
       throw invalidField(name("stopRegex"), `a valid regular expression (${(cause as Error).message})`, pattern);
     }
   }
-  const isToken = (id: unknown) => Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < context.vocabSize;
+  const isToken = (id: unknown) =>
+    Number.isSafeInteger(id) && (id as number) >= 0 && (id as number) < context.vocabSize;
   if (!Array.isArray(p.stopTokenIds) || p.stopTokenIds.length > MAX_LIST || !p.stopTokenIds.every(isToken))
     fail("stopTokenIds", `a list of at most ${MAX_LIST} token ids in [0, ${context.vocabSize})`);
   const bias = p.logitBias;
   if (typeof bias !== "object" || bias === null || Array.isArray(bias) || Object.keys(bias).length > MAX_LIST)
     fail("logitBias", `an object of at most ${MAX_LIST} entries {token_id: bias}`);
   for (const [id, value] of Object.entries(bias)) {
-    if (!isToken(Number(id))) throw invalidField(name("logitBias"), `keyed by token ids in [0, ${context.vocabSize})`, id);
+    if (!isToken(Number(id)))
+      throw invalidField(name("logitBias"), `keyed by token ids in [0, ${context.vocabSize})`, id);
     if (typeof value !== "number" || !Number.isFinite(value))
       throw invalidField(`${name("logitBias")}.${id}`, "a finite number", value);
   }

@@ -37,7 +37,7 @@ import { StopMatcher } from "./stop-matcher.js";
 import { TimeSlices } from "./time-slices.js";
 
 /** Prompt tokens the detokenizer sees before the answer, for spaces and split characters at its start. */
-const PROMPT_TAIL = 16;
+const PROMPT_TAIL = 64;
 const ABORTED = "The caller aborted the request.";
 
 /** What an engine is made of; {@link Engine.load} makes these from a model, tests from fakes. */
@@ -181,6 +181,7 @@ export class Engine implements EngineApi {
   }
 
   async #startGenerate(request: GenerateRequest, call: GenerateCall): Promise<void> {
+    const receivedAt = performance.now();
     let rid: string | null = null;
     try {
       if (this.config.isEmbedding)
@@ -207,7 +208,7 @@ export class Engine implements EngineApi {
       const isExplicit = request.samplingParams?.maxNewTokens !== undefined;
       const { ids, maxNewTokens } = this.#fit(encoded, params.maxNewTokens, isExplicit);
       checkLogprobs(request.logprobs, ids.length, this.#encoder);
-      const reqs = this.#answers(request, call, rid, ids, params, maxNewTokens);
+      const reqs = this.#answers(request, call, { rid, ids, params, maxNewTokens, receivedAt });
       this.#scheduler.enqueue(reqs);
       call.started(reqs, this.#scheduler);
     } catch (error) {
@@ -219,11 +220,15 @@ export class Engine implements EngineApi {
   #answers(
     request: GenerateRequest,
     call: GenerateCall,
-    rid: string,
-    ids: readonly number[],
-    params: SamplingParams,
-    maxNewTokens: number,
+    given: {
+      rid: string;
+      ids: readonly number[];
+      params: SamplingParams;
+      maxNewTokens: number;
+      receivedAt: number;
+    },
   ): Req[] {
+    const { rid, ids, params, maxNewTokens, receivedAt } = given;
     const stopIds = new Set(params.stopTokenIds);
     if (!params.ignoreEos) for (const id of this.tokenizer.eosTokenIds) stopIds.add(id);
     const seed = params.seed ?? Math.floor(this.#random() * 2 ** 32);
@@ -260,6 +265,7 @@ export class Engine implements EngineApi {
         stopIds,
         namespace: request.extraKey,
         logprobs: request.logprobs,
+        receivedAt,
         output,
       });
     });

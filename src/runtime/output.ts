@@ -135,7 +135,7 @@ export class AnswerOutput implements ReqOutput {
 
   #emit(req: Req, finishReason: FinishReason | null): void {
     const now = performance.now();
-    const since = (time: number | null) => (time === null ? null : time - req.enqueuedAt);
+    const since = (time: number | null) => (time === null ? null : time - req.receivedAt);
     const chunk: GenerateChunk = {
       rid: req.rid,
       index: this.#options.index,
@@ -148,9 +148,9 @@ export class AnswerOutput implements ReqOutput {
         cachedTokens: req.cachedTokens ?? 0,
       },
       timing: {
-        queuedMs: (req.admittedAt ?? now) - req.enqueuedAt,
+        queuedMs: (req.admittedAt ?? now) - req.receivedAt,
         firstTokenMs: since(req.firstTokenAt),
-        totalMs: now - req.enqueuedAt,
+        totalMs: now - req.receivedAt,
         retractions: req.retractions,
       },
     };

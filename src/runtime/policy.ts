@@ -42,14 +42,15 @@ function depthFirst(waiting: readonly Req[], radix: RadixCache): Req[] {
       if (!n.parent) roots.add(n);
     }
   }
+  // Post-order with heavy subtrees first, as in SGLang, is the reverse of pre-order with light ones first.
   const heaviestFirst = (a: RadixNode, b: RadixNode) => (weights.get(b) as number) - (weights.get(a) as number);
-  const order: Req[] = [];
-  const stack = [...roots].sort(heaviestFirst).reverse();
+  const preOrder: RadixNode[] = [];
+  const stack = [...roots].sort(heaviestFirst);
   for (let node = stack.pop(); node; node = stack.pop()) {
-    const children = [...node.children.values()].filter((child) => weights.has(child)).sort(heaviestFirst);
-    stack.push(...children.reverse());
-    order.push(...(ends.get(node) ?? []));
+    preOrder.push(node);
+    stack.push(...[...node.children.values()].filter((child) => weights.has(child)).sort(heaviestFirst));
   }
+  const order = preOrder.reverse().flatMap((node) => ends.get(node) ?? []);
   return [...order, ...uncached];
 }
 

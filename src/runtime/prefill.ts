@@ -14,8 +14,10 @@ import type { KvCache } from "./kv-cache.js";
 import { MAX_MATCHED_QUEUE, orderWaiting, type Random, type SchedulePolicy } from "./policy.js";
 import type { Req } from "./request.js";
 
-/** Tokens that must be saved for a request to wait for another one's prefix. */
+/** Tokens that must be saved for a request to wait for another one's prefix ... */
 const MIN_SHARED_TOKENS = 32;
+/** ... or for that of another answer to the same prompt. */
+const MIN_SHARED_IN_GROUP = 16;
 /** Decode steps between two tries to admit while the pool is too full. Finished requests end the pause at once. */
 const RETRY_STEPS = 16;
 
@@ -157,7 +159,7 @@ export class PrefillQueue {
     const ids = req.ids;
     for (const { req: other } of items) {
       if (other.namespace !== req.namespace) continue;
-      const least = other.group === req.group ? this.#kv.pageSize : MIN_SHARED_TOKENS;
+      const least = other.group === req.group ? MIN_SHARED_IN_GROUP : MIN_SHARED_TOKENS;
       if (Math.min(limit, other.length) - req.computed < least) continue;
       const otherIds = other.ids;
       const end = Math.min(limit, other.length);

@@ -47,6 +47,8 @@ export interface ReqInit {
   namespace?: string;
   logprobs?: LogprobRequest;
   probe?: Probe;
+  /** When the caller asked, on performance.now's clock. @default now */
+  receivedAt?: number;
   output: ReqOutput;
 }
 
@@ -81,7 +83,7 @@ export class Req {
   /** Prompt tokens found in the cache when first admitted; null before that. */
   cachedTokens: number | null = null;
   retractions = 0;
-  readonly enqueuedAt = performance.now();
+  readonly receivedAt: number;
   admittedAt: number | null = null;
   firstTokenAt: number | null = null;
 
@@ -97,6 +99,7 @@ export class Req {
     this.namespace = init.namespace ?? "";
     this.probe = init.probe ?? null;
     this.output = init.output;
+    this.receivedAt = init.receivedAt ?? performance.now();
     this.promptLength = init.promptIds.length;
     this.#length = this.promptLength;
     this.#ids = new Int32Array(this.promptLength + Math.min(init.maxNewTokens, 64));

@@ -1,11 +1,13 @@
 /** State and control: model and server info, load, cache flush, abort. Replies have SGLang's field names. */
+
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
 import type { SamplingParams } from "../core/sampling-params.js";
 import { wireName } from "../core/sampling-params.js";
 import type { ServerContext } from "./context.js";
+import { flag, text } from "./fields.js";
 import { describeRoute } from "./openapi.js";
-import { flag, invalid, parseFields, text } from "./validation.js";
+import { invalid, parseFields } from "./validation.js";
 import { VERSION } from "./version.js";
 
 const abortSchema = z.object({ rid: text().nullish(), abort_all: flag().nullish() });

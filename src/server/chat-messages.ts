@@ -1,8 +1,10 @@
 /** Messages and tools of a chat request -> what the chat template takes. Every error carries the JSON pointer. */
+
 import { z } from "zod";
 import type { ChatMessage, ToolCall, ToolDefinition } from "../core/protocol.js";
+import { field, flag, integer, jsonObject, OBJECT, TEXT, text } from "./fields.js";
 import { messageSchema, REFUSED_MESSAGE } from "./openai-schema.js";
-import { flag, integer, invalid, jsonObject, parseFields, text, unsupported } from "./validation.js";
+import { invalid, parseFields, unsupported } from "./validation.js";
 
 /** Roles by what templates call them: they know neither `developer` nor `function`. */
 const ROLES: Readonly<Record<string, string>> = {
@@ -22,7 +24,7 @@ const toolCallSchema = z.object({
 });
 const calledFunctionSchema = z.object({
   name: text(),
-  arguments: z.union([z.string(), jsonObject()], { error: "a JSON text or an object" }).nullish(),
+  arguments: field("a JSON text or an object", TEXT, OBJECT).nullish(),
 });
 const toolSchema = z.object({ type: text().nullish(), function: jsonObject() });
 const functionSchema = z.object({

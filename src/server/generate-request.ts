@@ -1,46 +1,39 @@
 /** Body of /generate -> engine requests. Field names and rules are SGLang's `GenerateReqInput`. */
+
 import { z } from "zod";
 import type { GenerateRequest, LogprobRequest, Prompt } from "../core/protocol.js";
 import type { SamplingParams } from "../core/sampling-params.js";
 import type { ServerContext } from "./context.js";
+import { FLAG, field, flag, INTEGER, type Kind, list, nullable, OBJECT, oneOrMany, TOKEN } from "./fields.js";
 import { newRid } from "./run-requests.js";
 import { checkSampling, nativeSampling, REFUSED_SAMPLING, SAMPLING_HINTS, samplingParamsSchema } from "./sampling.js";
-import {
-  flag,
-  integer,
-  invalid,
-  jsonObject,
-  oneOrMany,
-  parseFields,
-  type RefusedFields,
-  tokenIds,
-} from "./validation.js";
+import { invalid, parseFields, type RefusedFields } from "./validation.js";
 
 /** Most characters of a request id. */
 const MAX_RID = 256;
 /** Most likeliest tokens per position; the engine's own limit. */
 const MAX_TOP = 64;
 
-const idsOrLists = (error: string) => z.union([tokenIds(error), z.array(tokenIds(error))], { error });
-const eachOr = <T extends z.ZodType>(one: T, error: string) => z.union([one, z.array(one)], { error });
-
-export const ridSchema = z
-  .string({ error: "a text" })
-  .min(1, { error: "a non-empty text" })
-  .max(MAX_RID, { error: `a text of at most ${MAX_RID} characters` });
-export const rids = () => eachOr(ridSchema, "a non-empty text or a list of them");
+const RID: Kind<string> = {
+  is: (value): value is string => typeof value === "string" && value.length > 0 && value.length <= MAX_RID,
+  schema: { type: "string", minLength: 1, maxLength: MAX_RID },
+};
+export const rid = () => field(`a text of 1 to ${MAX_RID} characters`, RID);
+export const rids = () => field(`a text of 1 to ${MAX_RID} characters, or a list of them`, RID, list(RID));
 
 export const generateSchema = z.object({
   text: oneOrMany().nullish(),
-  input_ids: idsOrLists("a list of token ids or a list of such lists").nullish(),
-  sampling_params: eachOr(jsonObject(), "an object or a list of objects").nullish(),
+  input_ids: field("a list of token ids or a list of such lists", list(TOKEN), list(list(TOKEN))).nullish(),
+  sampling_params: field("an object or a list of objects", OBJECT, list(OBJECT)).nullish(),
   rid: rids().nullish(),
-  return_logprob: eachOr(flag(), "true, false, or a list of them").nullish(),
-  logprob_start_len: eachOr(integer(), "an integer >= -1 or a list of them").nullish(),
-  top_logprobs_num: eachOr(integer(), "an integer or a list of them").nullish(),
-  token_ids_logprob: z
-    .union([tokenIds(), z.array(tokenIds().nullable())], { error: "a list of token ids or a list of such lists" })
-    .nullish(),
+  return_logprob: field("true, false, or a list of them", FLAG, list(FLAG)).nullish(),
+  logprob_start_len: field("an integer >= -1 or a list of them", INTEGER, list(INTEGER)).nullish(),
+  top_logprobs_num: field("an integer or a list of them", INTEGER, list(INTEGER)).nullish(),
+  token_ids_logprob: field(
+    "a list of token ids or a list of such lists",
+    list(TOKEN),
+    list(nullable(list(TOKEN))),
+  ).nullish(),
   return_text_in_logprobs: flag().nullish(),
   return_prompt_token_ids: flag().nullish(),
   stream: flag().nullish(),

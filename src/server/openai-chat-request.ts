@@ -3,7 +3,7 @@ import type { z } from "zod";
 import type { GenerateRequest, Prompt, ToolDefinition } from "../core/protocol.js";
 import { toMessages, toTools } from "./chat-messages.js";
 import type { ServerContext } from "./context.js";
-import { cacheNamespace, checkTokenIds, ridSchema } from "./generate-request.js";
+import { cacheNamespace, checkTokenIds } from "./generate-request.js";
 import { answersPerPrompt, openAiSampling, requestedModel, type StreamUsage, streamUsage } from "./openai-common.js";
 import { chatSchema, OPENAI_HINTS, REFUSED_CHAT } from "./openai-schema.js";
 import { newRid } from "./run-requests.js";
@@ -46,7 +46,7 @@ export function toChatPlan(body: unknown, context: ServerContext): ChatPlan {
     request: {
       prompt: toPrompt(given, tools, context),
       samplingParams,
-      rid: typeof given.rid === "string" ? checkedRid(given.rid) : newRid(),
+      rid: given.rid ?? newRid(),
       stream,
       logprobs: toLogprobs(given),
       extraKey: cacheNamespace(given.extra_key, given.cache_salt),
@@ -57,12 +57,6 @@ export function toChatPlan(body: unknown, context: ServerContext): ChatPlan {
     usage: streamUsage(given),
     toolNames: tools?.map((tool) => tool.function.name) ?? null,
   };
-}
-
-function checkedRid(rid: string): string {
-  const result = ridSchema.safeParse(rid);
-  if (!result.success) throw invalid("rid", `rid must be ${result.error.issues[0].message}.`);
-  return rid;
 }
 
 function toPrompt(given: ChatBody, tools: ToolDefinition[] | null, context: ServerContext): Prompt {

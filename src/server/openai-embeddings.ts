@@ -1,18 +1,18 @@
 /** POST /v1/embeddings and SGLang's native /encode, for engines that serve an embedding model. */
+
 import type { FastifyInstance, FastifyReply } from "fastify";
 import { z } from "zod";
 import type { EmbedResult, Prompt } from "../core/protocol.js";
 import type { ServerContext } from "./context.js";
+import { integer, text, textOrTokens } from "./fields.js";
 import { generateSchema, REFUSED_COMMON, requestIds, rids, toPrompts } from "./generate-request.js";
 import { requestedModel } from "./openai-common.js";
 import { describeRoute } from "./openapi.js";
 import { runCall } from "./run-requests.js";
-import { integer, parseFields, text, tokenIds, unsupported } from "./validation.js";
+import { parseFields, unsupported } from "./validation.js";
 
 const embeddingsSchema = z.object({
-  input: z.union([z.string(), z.array(z.string()), tokenIds(), z.array(tokenIds())], {
-    error: "a text, a list of texts, a list of token ids, or a list of such lists",
-  }),
+  input: textOrTokens(),
   model: text().nullish(),
   encoding_format: z.enum(["float", "base64"], { error: '"float" or "base64"' }).nullish(),
   dimensions: integer().nullish(),

@@ -1,8 +1,22 @@
 /** Bodies of the OpenAI-compatible generation routes: what is taken, and what is known but refused. */
+
 import { z } from "zod";
-import { REFUSED_COMMON, rids } from "./generate-request.js";
+import {
+  field,
+  flag,
+  integer,
+  jsonObject,
+  list,
+  listOfAny,
+  OBJECT,
+  TEXT,
+  text,
+  textOrTokens,
+  tokenIds,
+} from "./fields.js";
+import { REFUSED_COMMON, rid, rids } from "./generate-request.js";
 import { commonSamplingShape } from "./sampling.js";
-import { flag, integer, jsonObject, type RefusedFields, text, tokenIds } from "./validation.js";
+import type { RefusedFields } from "./validation.js";
 
 const LATER = "structured output is not part of this version";
 const CONSOLE = "stored completions are a service of OpenAI's platform";
@@ -28,9 +42,9 @@ const sharedShape = {
 
 export const messageSchema = z.object({
   role: text(),
-  content: z.union([z.string(), z.array(jsonObject())], { error: "a text or a list of content parts" }).nullish(),
+  content: field("a text or a list of content parts", TEXT, list(OBJECT)).nullish(),
   name: text().nullish(),
-  tool_calls: z.array(jsonObject(), { error: "a list of tool calls" }).nullish(),
+  tool_calls: listOfAny("a list of tool calls").nullish(),
   tool_call_id: text().nullish(),
   reasoning_content: text().nullish(),
 });
@@ -45,28 +59,26 @@ export const REFUSED_MESSAGE: RefusedFields = {
 };
 
 export const chatSchema = z.object({
-  messages: z.array(jsonObject("an object with role and content"), { error: "a list of messages" }).nullish(),
+  messages: listOfAny("a list of messages").nullish(),
   max_tokens: integer("an integer >= 0, or null").nullish(),
   max_completion_tokens: integer("an integer >= 0, or null").nullish(),
   logprobs: flag().nullish(),
   top_logprobs: integer().nullish(),
   response_format: jsonObject().nullish(),
-  tools: z.array(jsonObject(), { error: "a list of tools" }).nullish(),
-  tool_choice: z.union([z.string(), jsonObject()], { error: '"none" or "auto"' }).nullish(),
+  tools: listOfAny("a list of tools").nullish(),
+  tool_choice: field('"none" or "auto"', TEXT, OBJECT).nullish(),
   parallel_tool_calls: flag().nullish(),
   continue_final_message: flag().nullish(),
   chat_template_kwargs: jsonObject().nullish(),
   separate_reasoning: flag().nullish(),
   stream_reasoning: flag().nullish(),
   input_ids: tokenIds().nullish(),
-  rid: text().nullish(),
+  rid: rid().nullish(),
   ...sharedShape,
 });
 
 export const completionSchema = z.object({
-  prompt: z.union([z.string(), z.array(z.string()), tokenIds(), z.array(tokenIds())], {
-    error: "a text, a list of texts, a list of token ids, or a list of such lists",
-  }),
+  prompt: textOrTokens(),
   max_tokens: integer("an integer >= 0").nullish(),
   logprobs: integer().nullish(),
   echo: flag().nullish(),

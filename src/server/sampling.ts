@@ -1,11 +1,19 @@
 /** Sampling parameters on the wire -> {@link SamplingParams}: names, list-or-text values, and checks under wire names. */
+
 import { z } from "zod";
 import { SglangError } from "../core/errors.js";
 import { resolveSamplingParams, type SamplingParams } from "../core/sampling-params.js";
 import type { ServerContext } from "./context.js";
-import { flag, integer, invalid, number, oneOrMany, type RefusedFields, tokenIds } from "./validation.js";
+import { field, flag, integer, type Kind, list, number, OBJECT, oneOrMany, TEXT, tokenIds } from "./fields.js";
+import { invalid, type RefusedFields } from "./validation.js";
 
 const LATER = "structured output is not part of this version";
+
+const BIAS: Kind<Record<string, number>> = {
+  is: (value): value is Record<string, number> =>
+    OBJECT.is(value) && Object.entries(value).every(([id, bias]) => /^\d+$/.test(id) && typeof bias === "number"),
+  schema: { type: "object", additionalProperties: { type: "number" } },
+};
 
 /** Fields that /generate's sampling_params and the OpenAI routes spell alike. */
 export const commonSamplingShape = {
@@ -19,17 +27,12 @@ export const commonSamplingShape = {
   n: integer().nullish(),
   stop: oneOrMany().nullish(),
   stop_token_ids: tokenIds().nullish(),
-  stop_regex: oneOrMany("a regular expression or a list of them").nullish(),
+  stop_regex: field("a regular expression or a list of them", TEXT, list(TEXT)).nullish(),
   ignore_eos: flag().nullish(),
   skip_special_tokens: flag().nullish(),
   spaces_between_special_tokens: flag().nullish(),
   no_stop_trim: flag().nullish(),
-  logit_bias: z
-    .record(z.string(), number(), { error: "an object of token ids and numbers" })
-    .refine((bias) => Object.keys(bias).every((id) => /^\d+$/.test(id)), {
-      error: "an object whose keys are token ids",
-    })
-    .nullish(),
+  logit_bias: field("an object of numbers whose keys are token ids", BIAS).nullish(),
 };
 type CommonSampling = z.output<z.ZodObject<typeof commonSamplingShape>>;
 
@@ -53,7 +56,7 @@ export const REFUSED_SAMPLING: RefusedFields = {
   beam_width: { reason: "beam search is not part of this version", harmless: [1] },
 };
 
-const list = (value: string | string[] | null | undefined) =>
+const asList = (value: string | string[] | null | undefined) =>
   typeof value === "string" ? [value] : (value ?? undefined);
 
 /** The fields both APIs share; null means the default. */
@@ -67,9 +70,9 @@ export function commonSampling(given: CommonSampling): Partial<SamplingParams> {
     presencePenalty: given.presence_penalty ?? undefined,
     repetitionPenalty: given.repetition_penalty ?? undefined,
     n: given.n ?? undefined,
-    stop: list(given.stop),
+    stop: asList(given.stop),
     stopTokenIds: given.stop_token_ids ?? undefined,
-    stopRegex: list(given.stop_regex),
+    stopRegex: asList(given.stop_regex),
     ignoreEos: given.ignore_eos ?? undefined,
     skipSpecialTokens: given.skip_special_tokens ?? undefined,
     spacesBetweenSpecialTokens: given.spaces_between_special_tokens ?? undefined,

@@ -1,19 +1,19 @@
 /** POST /v1/score: probabilities of label tokens after query + item. */
+
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import type { ScoreRequest } from "../core/protocol.js";
 import type { ServerContext } from "./context.js";
+import { field, flag, list, TEXT, TOKEN, text, tokenIds } from "./fields.js";
 import { checkTokenIds, REFUSED_COMMON } from "./generate-request.js";
 import { requestedModel } from "./openai-common.js";
 import { describeRoute } from "./openapi.js";
 import { newRid, runCall } from "./run-requests.js";
-import { flag, invalid, parseFields, text, tokenIds } from "./validation.js";
+import { invalid, parseFields } from "./validation.js";
 
 const scoreSchema = z.object({
-  query: z.union([z.string(), tokenIds()], { error: "a text or a list of token ids" }),
-  items: z.union([z.string(), z.array(z.string()), z.array(tokenIds())], {
-    error: "a text, a list of texts, or a list of lists of token ids",
-  }),
+  query: field("a text or a list of token ids", TEXT, list(TOKEN)),
+  items: field("a text, a list of texts, or a list of lists of token ids", TEXT, list(TEXT), list(list(TOKEN))),
   label_token_ids: tokenIds(),
   apply_softmax: flag().nullish(),
   item_first: flag().nullish(),

@@ -1,17 +1,19 @@
 /** POST /tokenize and /detokenize (also under /v1). */
+
 import type { FastifyInstance } from "fastify";
 import { z } from "zod";
 import { SglangError } from "../core/errors.js";
 import { toMessages, toTools } from "./chat-messages.js";
 import type { ServerContext, ServerTokenizer } from "./context.js";
+import { field, flag, jsonObject, list, listOfAny, oneOrMany, TOKEN, text } from "./fields.js";
 import { describeRoute } from "./openapi.js";
-import { flag, invalid, jsonObject, oneOrMany, parseFields, text, tokenIds, unsupported } from "./validation.js";
+import { invalid, parseFields, unsupported } from "./validation.js";
 
 const tokenizeSchema = z.object({
   model: text().nullish(),
   prompt: oneOrMany().nullish(),
-  messages: z.array(jsonObject(), { error: "a list of messages" }).nullish(),
-  tools: z.array(jsonObject(), { error: "a list of tools" }).nullish(),
+  messages: listOfAny("a list of messages").nullish(),
+  tools: listOfAny("a list of tools").nullish(),
   tool_choice: z.enum(["none", "auto"], { error: '"none" or "auto"' }).nullish(),
   chat_template_kwargs: jsonObject().nullish(),
   continue_final_message: flag().nullish(),
@@ -19,7 +21,7 @@ const tokenizeSchema = z.object({
 });
 const detokenizeSchema = z.object({
   model: text().nullish(),
-  tokens: z.union([tokenIds(), z.array(tokenIds())], { error: "a list of token ids or a list of such lists" }),
+  tokens: field("a list of token ids or a list of such lists", list(TOKEN), list(list(TOKEN))),
   skip_special_tokens: flag().nullish(),
 });
 

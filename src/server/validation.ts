@@ -5,7 +5,7 @@
  * server does not offer are listed as {@link RefusedFields}: their harmless value passes, anything else is refused by
  * name. A field nobody knows is refused with the nearest known one. Nothing is ignored.
  */
-import { z } from "zod";
+import type { z } from "zod";
 import { SglangError } from "../core/errors.js";
 import { didYouMean } from "./near-miss.js";
 
@@ -17,25 +17,8 @@ export interface RefusedField {
 }
 export type RefusedFields = Readonly<Record<string, RefusedField>>;
 
-/** Deepest nesting of free-form JSON (tool parameters, template variables) that is passed on. */
-const MAX_JSON_DEPTH = 64;
 /** Most characters of a value shown in an error. */
 const MAX_SHOWN = 80;
-
-function shallowEnough(value: unknown, depth = MAX_JSON_DEPTH): boolean {
-  if (typeof value !== "object" || value === null) return true;
-  return depth > 0 && Object.values(value).every((v) => shallowEnough(v, depth - 1));
-}
-
-export const text = (error = "a text") => z.string({ error });
-export const flag = () => z.boolean({ error: "true or false" });
-export const number = (error = "a number") => z.number({ error });
-export const integer = (error = "an integer") => z.int({ error });
-export const tokenIds = (error = "a list of token ids") => z.array(z.int({ error }).min(0, { error }), { error });
-export const oneOrMany = (error = "a text or a list of texts") => z.union([z.string(), z.array(z.string())], { error });
-/** Free-form JSON object, no deeper than the limit. */
-export const jsonObject = (error = `an object nested at most ${MAX_JSON_DEPTH} deep`) =>
-  z.record(z.string(), z.unknown(), { error }).refine((value) => shallowEnough(value), { error });
 
 /** How a value looks in an error message. */
 export function shown(value: unknown): string {

@@ -2,7 +2,7 @@ import { PassThrough } from "node:stream";
 import { describe, expect, it } from "vitest";
 import { ChatSession } from "../../src/cli/chat.js";
 import { SglangError } from "../../src/core/errors.js";
-import type { EngineApi, GenerateChunk, GenerateRequest } from "../../src/core/protocol.js";
+import type { ChatMessage, EngineApi, GenerateChunk, GenerateRequest } from "../../src/core/protocol.js";
 
 /** Says what it was asked, word by word, and remembers the requests. */
 function echoEngine(): { engine: EngineApi; requests: GenerateRequest[]; failNext: () => void } {
@@ -11,21 +11,34 @@ function echoEngine(): { engine: EngineApi; requests: GenerateRequest[]; failNex
   const engine = {
     model: { servedModelName: "echo" },
     async *generate(request: GenerateRequest): AsyncGenerator<GenerateChunk> {
-      requests.push(structuredClone({ prompt: request.prompt, samplingParams: request.samplingParams }) as GenerateRequest);
+      requests.push(
+        structuredClone({ prompt: request.prompt, samplingParams: request.samplingParams }) as GenerateRequest,
+      );
       if (fail) {
         fail = false;
         throw new SglangError("CONTEXT_TOO_LONG", "The prompt does not fit.");
       }
-      const messages = (request.prompt as { messages: { content: string }[] }).messages;
+      const messages = (request.prompt as { messages: readonly ChatMessage[] }).messages;
       const words = ["You", " said", ` ${messages.at(-1)?.content}`];
       for (const [i, word] of words.entries())
         yield {
-          rid: "r", index: 0, textDelta: word, tokenIdsDelta: [i], finishReason: i === words.length - 1 ? { type: "stop", matched: 0 } : null,
-          usage: { promptTokens: 10, completionTokens: i + 1, cachedTokens: 4 }, timing: { queuedMs: 0, firstTokenMs: 5, totalMs: 25, retractions: 0 },
+          rid: "r",
+          index: 0,
+          textDelta: word,
+          tokenIdsDelta: [i],
+          finishReason: i === words.length - 1 ? { type: "stop", matched: 0 } : null,
+          usage: { promptTokens: 10, completionTokens: i + 1, cachedTokens: 4 },
+          timing: { queuedMs: 0, firstTokenMs: 5, totalMs: 25, retractions: 0 },
         };
     },
   } as unknown as EngineApi;
-  return { engine, requests, failNext: () => { fail = true; } };
+  return {
+    engine,
+    requests,
+    failNext: () => {
+      fail = true;
+    },
+  };
 }
 
 async function talk(lines: string[], options: ConstructorParameters<typeof ChatSession>[3] = {}) {
@@ -45,7 +58,7 @@ async function talk(lines: string[], options: ConstructorParameters<typeof ChatS
   for (const line of lines) input.write(`${line}\n`);
   input.end();
   await done;
-  return { text, messages: requests.map((r) => (r.prompt as { messages: unknown[] }).messages) };
+  return { text, messages: requests.map((r) => (r.prompt as { messages: readonly ChatMessage[] }).messages) };
 }
 
 describe("the terminal chat", () => {

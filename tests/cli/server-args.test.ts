@@ -1,21 +1,36 @@
 import { Command } from "commander";
 import { describe, expect, it } from "vitest";
-import { addServerFlags, normalizeFlags, SERVER_FLAGS, splitOptions, UNSUPPORTED_FLAGS } from "../../src/cli/server-args.js";
+import {
+  addServerFlags,
+  normalizeFlags,
+  SERVER_FLAGS,
+  splitOptions,
+  UNSUPPORTED_FLAGS,
+} from "../../src/cli/server-args.js";
 import { SglangError } from "../../src/core/errors.js";
 
 function parse(...argv: string[]) {
-  const command = addServerFlags(new Command("serve")).exitOverride().configureOutput({ writeErr: () => {} });
+  const command = addServerFlags(new Command("serve"))
+    .exitOverride()
+    .configureOutput({ writeErr: () => {} });
   command.parse(normalizeFlags(argv), { from: "user" });
   return splitOptions(command.opts());
 }
 
 describe("server flags", () => {
   it("read the line SGLang users type", () => {
-    const line = "--model-path m --is-embedding --host 0.0.0.0 --port 8080 --mem-fraction-static 0.7 --dtype bfloat16 --disable-cuda-graph --context-length 512";
+    const line =
+      "--model-path m --is-embedding --host 0.0.0.0 --port 8080 --mem-fraction-static 0.7 --dtype bfloat16 --disable-cuda-graph --context-length 512";
     expect(parse(...line.split(" "))).toEqual({
       cli: { modelPath: "m" },
       server: { host: "0.0.0.0", port: 8080 },
-      engine: { isEmbedding: true, memFractionStatic: 0.7, dtype: "bfloat16", disableCudaGraph: true, contextLength: 512 },
+      engine: {
+        isEmbedding: true,
+        memFractionStatic: 0.7,
+        dtype: "bfloat16",
+        disableCudaGraph: true,
+        contextLength: 512,
+      },
     });
   });
 
@@ -28,8 +43,16 @@ describe("server flags", () => {
   });
 
   it.each([
-    ["--port", "x"], ["--port", "-1"], ["--port", "1.5"], ["--mem-fraction-static", "1"], ["--mem-fraction-static", "0"], ["--dtype", "int3"],
-    ["--schedule-policy", "best"], ["--preferred-sampling-params", "{"], ["--context-length", ""], ["--page-size", "0"],
+    ["--port", "x"],
+    ["--port", "-1"],
+    ["--port", "1.5"],
+    ["--mem-fraction-static", "1"],
+    ["--mem-fraction-static", "0"],
+    ["--dtype", "int3"],
+    ["--schedule-policy", "best"],
+    ["--preferred-sampling-params", "{"],
+    ["--context-length", ""],
+    ["--page-size", "0"],
   ])("refuse %s %j", (flag, value) => {
     expect(() => parse(flag, value)).toThrow(flag);
   });

@@ -51,15 +51,15 @@ describe.each(tiers)("a tiny transformer on tier %s", (tier) => {
       model.plan,
       step([
         { tokens: b.slice(0, 12), pages: pages3 },
-        { tokens: a.slice(5, 20), kvLength: 20, pages: pages2 },
+        { tokens: a.slice(5, 20), start: 5, pages: pages2 },
       ]),
     );
     const last = await addon.runPlan(
       model.plan,
       step(
         [
-          { tokens: [a[20]], kvLength: 21, pages: pages2 },
-          { tokens: [b[12]], kvLength: 13, pages: pages3 },
+          { tokens: [a[20]], start: 20, pages: pages2 },
+          { tokens: [b[12]], start: 12, pages: pages3 },
         ],
         [{ token: 0 }, { token: 1 }],
         { logits: true },
@@ -159,7 +159,7 @@ describe("steps", () => {
       promises.push(
         addon.runPlan(
           model.plan,
-          step([{ tokens: [-1 - (999 + i)], kvLength: 6 + i, pages }], [{ token: 0, slot: 1000 + i }]),
+          step([{ tokens: [-1 - (999 + i)], start: 5 + i, pages }], [{ token: 0, slot: 1000 + i }]),
         ),
       );
     const out = await Promise.all(promises);
@@ -277,7 +277,7 @@ describe("runPlan refuses", () => {
   });
   afterAll(() => addon.closeRuntime(rt));
 
-  const good = () => step([{ tokens: [1, 2, 3] }, { tokens: [4, 5], kvLength: 7 }], [{ token: 2 }, { token: 4 }]);
+  const good = () => step([{ tokens: [1, 2, 3] }, { tokens: [4, 5], start: 5 }], [{ token: 2 }, { token: 4 }]);
   const cases: [string, Partial<StepInputs>, string][] = [
     [
       "an id beyond the table",

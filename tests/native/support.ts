@@ -11,9 +11,10 @@ import type {
   NativeRuntime,
   NativeWeight,
   PlanDescription,
-  StepInputs,
 } from "../../src/native/addon.js";
 import { loadAddon } from "../../src/native/load.js";
+
+export { type RowSpec, type SequenceSpec, step, stepInputs } from "./step-inputs.js";
 
 export const addon = loadAddon();
 export const F32 = DTYPES.F32.ggml;
@@ -132,87 +133,6 @@ export class PlanWriter {
   create(of: NativeRuntime, vocabSize: number, kv: NativeKvPool = kvPool()): NativePlan {
     return addon.createPlan(of, this.description(vocabSize, kv));
   }
-}
-
-export interface SequenceSpec {
-  tokens: number[];
-  /** @default tokens.length */
-  kvLength?: number;
-  /** @default [] */
-  pages?: number[];
-}
-
-export interface RowSpec {
-  token: number;
-  target?: number;
-  slot?: number;
-  temperature?: number;
-  topP?: number;
-  topK?: number;
-  minP?: number;
-  seed?: bigint;
-  draw?: number;
-  frequency?: number;
-  presence?: number;
-  repetition?: number;
-  /** [id, times in the output] */
-  seen?: [number, number][];
-  /** [id, bias] */
-  bias?: [number, number][];
-  mask?: number;
-  top?: number;
-  wanted?: number[];
-}
-
-function starts(lengths: number[]): Int32Array {
-  let sum = 0;
-  return Int32Array.from([0, ...lengths.map((n) => (sum += n))]);
-}
-
-/** The arrays of one step. Pages default to as many as are needed, in order from 0, none shared. */
-export function step(
-  sequences: SequenceSpec[],
-  rows: RowSpec[] = [],
-  options: { pageSize?: number; masks?: Uint32Array; logits?: boolean; hidden?: boolean } = {},
-): StepInputs {
-  const pageSize = options.pageSize ?? 4;
-  let nextPage = 0;
-  const pages = sequences.map(
-    (s) => s.pages ?? Array.from({ length: Math.ceil((s.kvLength ?? s.tokens.length) / pageSize) }, () => nextPage++),
-  );
-  return {
-    tokens: Int32Array.from(sequences.flatMap((s) => s.tokens)),
-    positions: Int32Array.from(
-      sequences.flatMap((s) => s.tokens.map((_, j) => (s.kvLength ?? s.tokens.length) - s.tokens.length + j)),
-    ),
-    seqStart: starts(sequences.map((s) => s.tokens.length)),
-    kvLength: Int32Array.from(sequences.map((s) => s.kvLength ?? s.tokens.length)),
-    pageStart: starts(pages.map((p) => p.length)),
-    pageTable: Int32Array.from(pages.flat()),
-    rowToken: Int32Array.from(rows.map((r) => r.token)),
-    rowTarget: Int32Array.from(rows.map((r) => r.target ?? -1)),
-    rowSlot: Int32Array.from(rows.map((r) => r.slot ?? -1)),
-    temperature: Float32Array.from(rows.map((r) => r.temperature ?? 0)),
-    topP: Float32Array.from(rows.map((r) => r.topP ?? 1)),
-    topK: Int32Array.from(rows.map((r) => r.topK ?? -1)),
-    minP: Float32Array.from(rows.map((r) => r.minP ?? 0)),
-    seed: Uint32Array.from(rows.flatMap((r) => [Number((r.seed ?? 0n) & 0xffffffffn), Number((r.seed ?? 0n) >> 32n)])),
-    draw: Int32Array.from(rows.map((r) => r.draw ?? 0)),
-    penalties: Float32Array.from(rows.flatMap((r) => [r.frequency ?? 0, r.presence ?? 0, r.repetition ?? 1])),
-    seenStart: starts(rows.map((r) => r.seen?.length ?? 0)),
-    seenIds: Int32Array.from(rows.flatMap((r) => (r.seen ?? []).map(([id]) => id))),
-    seenCounts: Int32Array.from(rows.flatMap((r) => (r.seen ?? []).map(([, count]) => count))),
-    biasStart: starts(rows.map((r) => r.bias?.length ?? 0)),
-    biasIds: Int32Array.from(rows.flatMap((r) => (r.bias ?? []).map(([id]) => id))),
-    biasValues: Float32Array.from(rows.flatMap((r) => (r.bias ?? []).map(([, value]) => value))),
-    maskIndex: Int32Array.from(rows.map((r) => r.mask ?? -1)),
-    masks: options.masks ?? new Uint32Array(0),
-    topLogprobs: Int32Array.from(rows.map((r) => r.top ?? -1)),
-    wantedStart: starts(rows.map((r) => r.wanted?.length ?? 0)),
-    wantedIds: Int32Array.from(rows.flatMap((r) => r.wanted ?? [])),
-    returnLogits: options.logits ?? false,
-    returnHidden: options.hidden ?? false,
-  };
 }
 
 /** Largest difference relative to the largest expected value. */

@@ -7,6 +7,10 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 const MODEL = "smollm2-135m";
 const cli = resolve(import.meta.dirname, "../../dist/cli/main.js");
 
+// Replies are looked into, not modelled.
+// biome-ignore lint/suspicious/noExplicitAny: see above
+type Json = Record<string, any>;
+
 interface Running {
   child: ChildProcess;
   url: string;
@@ -37,16 +41,20 @@ async function serve(...args: string[]): Promise<Running> {
   }
 }
 
-async function post(url: string, body: unknown): Promise<{ status: number; json: Record<string, never> & Record<string, any> }> {
-  const response = await fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-  return { status: response.status, json: (await response.json()) as Record<string, never> };
+async function post(url: string, body: unknown): Promise<{ status: number; json: Json }> {
+  const response = await fetch(url, {
+    method: "POST",
+    headers: { "content-type": "application/json" },
+    body: JSON.stringify(body),
+  });
+  return { status: response.status, json: (await response.json()) as Json };
 }
 
 const greedy = (n: number) => ({ max_new_tokens: n, temperature: 0 });
 
-async function idle(url: string): Promise<Record<string, any>> {
+async function idle(url: string): Promise<Json> {
   for (let i = 0; i < 200; i++) {
-    const info = (await (await fetch(`${url}/server_info`)).json()) as Record<string, any>;
+    const info = (await (await fetch(`${url}/server_info`)).json()) as Json;
     const load = (await (await fetch(`${url}/get_load`)).json()) as { num_reqs: number }[];
     if (load.every((l) => l.num_reqs === 0)) return info;
     await new Promise((r) => setTimeout(r, 50));
@@ -65,7 +73,10 @@ describe("a served model", () => {
   });
 
   it("answers SGLang's curl example with SGLang's reply fields", async () => {
-    const { status, json } = await post(`${server.url}/generate`, { text: "Once upon a time,", sampling_params: greedy(16) });
+    const { status, json } = await post(`${server.url}/generate`, {
+      text: "Once upon a time,",
+      sampling_params: greedy(16),
+    });
     expect(status).toBe(200);
     expect(json.text.length).toBeGreaterThan(10);
     expect(json.output_ids).toHaveLength(16);
@@ -114,7 +125,11 @@ describe("a served model", () => {
     const response = await fetch(`${server.url}/generate`, {
       method: "POST",
       headers: { "content-type": "application/json" },
-      body: JSON.stringify({ text: "Count:", sampling_params: { max_new_tokens: 2000, ignore_eos: true, temperature: 0 }, stream: true }),
+      body: JSON.stringify({
+        text: "Count:",
+        sampling_params: { max_new_tokens: 2000, ignore_eos: true, temperature: 0 },
+        stream: true,
+      }),
       signal: leave.signal,
     });
     await response.body?.getReader().read();
@@ -125,21 +140,38 @@ describe("a served model", () => {
   });
 
   it.skipIf(!process.env.SGLANG_TEST_PYTHON)("serves the real OpenAI client for Python", () => {
-    const run = spawnSync(process.env.SGLANG_TEST_PYTHON ?? "python3", [join(import.meta.dirname, "openai_client.py"), server.url], { encoding: "utf8" });
+    const run = spawnSync(
+      process.env.SGLANG_TEST_PYTHON ?? "python3",
+      [join(import.meta.dirname, "openai_client.py"), server.url],
+      { encoding: "utf8" },
+    );
     expect(run.stderr).toBe("");
-    const out = JSON.parse(run.stdout) as Record<string, any>;
+    const out = JSON.parse(run.stdout) as Json;
     const text = out.chat.choices[0].message.content as string;
     expect(text.length).toBeGreaterThan(20);
     expect(out.stream.text).toBe(text);
     expect(out.stream.finish).toBe(out.chat.choices[0].finish_reason);
-    expect(out.stream.usage).toMatchObject({ prompt_tokens: out.chat.usage.prompt_tokens, completion_tokens: out.chat.usage.completion_tokens });
+    expect(out.stream.usage).toMatchObject({
+      prompt_tokens: out.chat.usage.prompt_tokens,
+      completion_tokens: out.chat.usage.completion_tokens,
+    });
     expect(out.completion.choices[0].logprobs.tokens).toHaveLength(out.completion.usage.completion_tokens);
     expect(out.models).toHaveLength(1);
     expect(out.error).toMatchObject({ status: 400, param: "temperature" });
   });
 
   it("lists itself, its numbers and its API", async () => {
-    for (const path of ["/health", "/health_generate", "/model_info", "/get_model_info", "/server_info", "/get_server_info", "/v1/models", "/openapi.json", "/docs"])
+    for (const path of [
+      "/health",
+      "/health_generate",
+      "/model_info",
+      "/get_model_info",
+      "/server_info",
+      "/get_server_info",
+      "/v1/models",
+      "/openapi.json",
+      "/docs",
+    ])
       expect((await fetch(`${server.url}${path}`)).status, path).toBe(200);
   });
 });
@@ -147,7 +179,10 @@ describe("a served model", () => {
 describe("a server's life", () => {
   it("finishes running requests on SIGTERM and exits with 0", async () => {
     const server = await serve();
-    const running = post(`${server.url}/generate`, { text: "Tell me more:", sampling_params: { ...greedy(64), ignore_eos: true } });
+    const running = post(`${server.url}/generate`, {
+      text: "Tell me more:",
+      sampling_params: { ...greedy(64), ignore_eos: true },
+    });
     await new Promise((r) => setTimeout(r, 300));
     server.child.kill("SIGTERM");
     expect((await running).json.output_ids).toHaveLength(64);
@@ -155,9 +190,17 @@ describe("a server's life", () => {
   });
 
   it("gives the same tokens op by op, with other chunk and page sizes, and without the cache", async () => {
-    const body = { text: `${"Numbers: one two three four five six seven. ".repeat(12)}Next:`, sampling_params: greedy(24) };
+    const body = {
+      text: `${"Numbers: one two three four five six seven. ".repeat(12)}Next:`,
+      sampling_params: greedy(24),
+    };
     const outputs: number[][] = [];
-    for (const flags of [[], ["--disable-cuda-graph"], ["--chunked-prefill-size", "48", "--page-size", "32"], ["--disable-radix-cache", "--page-size", "1"]]) {
+    for (const flags of [
+      [],
+      ["--disable-cuda-graph"],
+      ["--chunked-prefill-size", "48", "--page-size", "32"],
+      ["--disable-radix-cache", "--page-size", "1"],
+    ]) {
       const server = await serve(...flags);
       outputs.push((await post(`${server.url}/generate`, body)).json.output_ids as number[]);
       server.child.kill("SIGTERM");
@@ -181,7 +224,12 @@ describe("a server's life", () => {
   it.each([
     ["a model that is not there", ["serve", "--model-path", "./no-such-model.gguf"], 2, /no-such-model\.gguf/],
     ["a catalog name with a typo", ["serve", "--model-path", "smollm2-135n", "--offline"], 2, /smollm2-135m/],
-    ["a flag that means nothing here", ["serve", "--model-path", MODEL, "--tp-size", "2"], 2, /--tp-size is not supported/],
+    [
+      "a flag that means nothing here",
+      ["serve", "--model-path", MODEL, "--tp-size", "2"],
+      2,
+      /--tp-size is not supported/,
+    ],
     ["a flag nobody knows", ["serve", "--model-path", MODEL, "--prot", "1"], 2, /--port/],
     ["a value out of range", ["serve", "--model-path", MODEL, "--mem-fraction-static", "7"], 2, /between 0 and 1/],
   ])("refuses %s in one sentence", async (_name, args, code, message) => {

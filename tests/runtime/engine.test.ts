@@ -1,7 +1,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { SglangError } from "../../src/core/errors.js";
-import { setLogLevel } from "../../src/core/logger.js";
+import { logger, setLogLevel } from "../../src/core/logger.js";
 import type { GenerateChunk, GenerateRequest } from "../../src/core/protocol.js";
 import { type Collected, collect, collectAll } from "./collect.js";
 import { EOS, expectedLogprobs, expectedTokens, fakeEngine, fakeTokenizer } from "./fake-runner.js";
@@ -682,6 +682,57 @@ describe("when the native step fails", () => {
     );
     expect(await engine.flushCache()).toBe(true);
     expect(engine.stats().pages.free).toBe(256);
+    await engine.close();
+  });
+});
+
+describe("when something else goes wrong", () => {
+  it("a request whose tokens cannot be decoded ends with an error, and the others go on", async () => {
+    const broken = {
+      ...fakeTokenizer,
+      tokenBytes: (id: number) => {
+        if (id > 2) throw new Error("no such piece");
+        return fakeTokenizer.tokenBytes(id);
+      },
+    };
+    const { engine: failing, runner } = fakeEngine({}, {}, {}, broken);
+    const wrong = collect(failing, {
+      prompt: { text: "abc" },
+      samplingParams: { ...greedy, maxNewTokens: 5, logitBias: { 9: 100 } },
+    });
+    await expect(wrong).rejects.toMatchObject({
+      code: "ENGINE_FAILED",
+      message: expect.stringMatching(/no such piece/),
+    });
+    // Nothing of this one has to be decoded.
+    const silent = await collect(failing, { prompt: { text: "abc" }, samplingParams: { maxNewTokens: 0 } });
+    expect(silent.last.finishReason).toEqual({ type: "length", length: 0 });
+    expect(runner.steps).toHaveLength(2);
+    await failing.close();
+  });
+
+  it("a pattern that explodes ends its request with a 400", async () => {
+    const { engine } = fakeEngine();
+    const { last } = await collect(engine, {
+      prompt: { text: "abc" },
+      samplingParams: { temperature: 0, maxNewTokens: 60, logitBias: { 0: 100 }, stopRegex: ["(a+)+b$"] },
+    });
+    expect(last.finishReason).toMatchObject({
+      type: "abort",
+      statusCode: 400,
+      message: expect.stringMatching(/stop_regex/),
+    });
+    await engine.close();
+  });
+
+  it("a step that takes too long is reported, with its size", async () => {
+    const report = vi.spyOn(logger, "error");
+    const { engine } = fakeEngine({ watchdogTimeout: 0.005 }, { onStep: () => sleep(30) });
+    await collect(engine, { prompt: { text: "abc" }, samplingParams: { maxNewTokens: 1 } });
+    expect(report.mock.calls.map(([line]) => line)).toEqual([
+      "Watchdog: a prefill step of 1 requests and 3 tokens has been running for more than 0.005 s.",
+    ]);
+    report.mockRestore();
     await engine.close();
   });
 });

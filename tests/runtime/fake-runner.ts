@@ -302,12 +302,13 @@ export function fakeEngine(
   config: Partial<EngineConfig> = {},
   fake: FakeOptions = {},
   model: Partial<ModelInfo> = {},
+  tokenizer: Tokenizer = fakeTokenizer,
 ): FakeEngine {
   const resolved = resolveEngineConfig({ pageSize: 1, watchdogTimeout: 0, ...config });
   const runner = new FakeRunner({ pageSize: resolved.pageSize, ...fake });
   const engine = new Engine({
     runner,
-    tokenizer: fakeTokenizer,
+    tokenizer,
     config: resolved,
     encoders: null,
     strict: true,

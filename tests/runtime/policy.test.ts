@@ -44,8 +44,8 @@ describe("orderWaiting", () => {
     ["fcfs", "abcdef"],
     ["lpm", "dfcbae"],
     ["lof", "bedafc"],
-    // Under the first root: 1-2 (weight 3) before 9-9 (1); below 1-2 first 3-4 (2), then 7 (1).
-    ["dfs-weight", "aedfcb"],
+    // 1-2 (weight 3) before 9-9 (1), below 1-2 first 3-4 (2), then 7 (1); what hangs on the root alone goes last.
+    ["dfs-weight", "dfcbae"],
   ])("%s gives %s", (policy, expected) => {
     const got = order(policy, queue, cached);
     expect(got.length).toBe(queue.length);

@@ -194,7 +194,7 @@ describe("/generate request", () => {
       /one entry per prompt \(2\), got 1/,
     ],
     ["a list for a single prompt", { text: "a", rid: ["x", "y"] }, "rid", /single value for a single prompt/],
-    ["an empty rid", { text: "a", rid: "" }, "rid", /non-empty text/],
+    ["an empty rid", { text: "a", rid: "" }, "rid", /1 to 256 characters/],
     ["one rid twice", { text: ["a", "b"], rid: ["x", "x"] }, "rid", /must be unique/],
     [
       "a negative logprob start",

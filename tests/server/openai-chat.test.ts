@@ -177,7 +177,7 @@ describe("chat request", () => {
   const REFUSALS: readonly (readonly [what: string, extra: object, param: string, says: RegExp])[] = [
     ["no messages", { messages: null }, "messages", /required/],
     ["empty messages", { messages: [] }, "messages", /must not be an empty list/],
-    ["a message that is a text", { messages: ["hi"] }, "messages[0]", /must be an object/],
+    ["a message that is a text", { messages: ["hi"] }, "messages[0]", /must be a JSON object, got "hi"/],
     [
       "an unknown role",
       { messages: [{ role: "robot", content: "a" }] },

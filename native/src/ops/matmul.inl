@@ -7,6 +7,7 @@
 //           partial accumulators rest in y between panels
 
 constexpr int kPanelRows = 516;         // rows per pass over the blocks: their slice of x should stay in L2
+constexpr size_t kStreamBytes = 512 << 10;  // of x that may be read again for every block
 constexpr int kPrefetchBytes = 4096;    // how far ahead of the loads the direct path prefetches
 
 struct MatmulArgs {
@@ -368,33 +369,41 @@ SGL_INLINE void tiles(const float* x, size_t x_stride, int rows, const float* pa
   }
 }
 
+/// The product of one panel with rows [row, row + rows), added to what earlier panels left in y.
+template <PackedFormat F>
+static void use_panel(const MatmulArgs& args, const PackedBlock& block, int row, int rows, int k0, int k1, const float* panel,
+                      float* spare) {
+  const bool whole = block.channels == 32, last = k1 == args.w->columns;
+  float* out = args.y + row * args.y_stride + block.channel;
+  float* y = whole ? out : spare;  // a narrow block must not write past its channels
+  const size_t y_stride = whole ? args.y_stride : 32;
+  tiles(args.x + row * args.x_stride + k0, args.x_stride, rows, panel, 32, k1 - k0, y, y_stride, 2, k0 == 0);
+  if (!last || (whole && args.bias == nullptr)) return;
+  const float* bias = args.bias == nullptr ? nullptr : args.bias + block.channel;
+  for (int r = 0; r < rows; r++)
+    store_channels(out + r * args.y_stride, v_load(y + r * y_stride), v_load(y + r * y_stride + 16), bias, block.channels);
+}
+
 template <PackedFormat F>
 static void panel_rows(const MatmulArgs& args, const PackedBlock* blocks, int count) {
-  const int columns = args.w->columns;
+  const int columns = args.w->columns, panels = (columns + kPanelK - 1) / kPanelK;
   float* panel = (float*)args.scratch;
-  float* spare = panel + kPanelK * 32;  // [rows][32] for a block of fewer than 32 channels
-  for (int m0 = 0; m0 < args.m; m0 += kPanelRows) {
-    const int rows = lesser(args.m - m0, kPanelRows);
-    for (int k0 = 0; k0 < columns; k0 += kPanelK) {
+  float* spare = panel + kPanelK * 32;  // [rows][32] for the block of fewer than 32 channels, the last of a run
+  // Few rows: block by block, so that the weights are one stream. Many: panel by panel, so that a slice of x stays in L2.
+  const bool stream = (size_t)lesser(args.m, kPanelRows) * columns * 4 <= kStreamBytes;
+  for (int row = 0; row < args.m; row += kPanelRows)
+    for (int i = 0; i < panels * count; i++) {
+      const int b = stream ? i / panels : i % count, k0 = (stream ? i % panels : i / count) * kPanelK;
       const int k1 = lesser(k0 + kPanelK, columns);
-      const float* x = args.x + m0 * args.x_stride + k0;
-      for (int i = 0; i < count; i++) {
-        const PackedBlock& block = blocks[i];
-        // A narrow block goes through `spare`; it is the last of its source, so nothing else uses that between panels.
-        const bool whole = block.channels == 32;
-        float* y = whole ? args.y + m0 * args.y_stride + block.channel : spare;
-        const size_t y_stride = whole ? args.y_stride : 32;
-        fill_panel<F>(block.data, k0, k1, panel);
-        if (i + 1 < count) prefetch_panel<F>(blocks[i + 1].data, k0, k1);
-        tiles(x, args.x_stride, rows, panel, 32, k1 - k0, y, y_stride, 2, k0 == 0);
-        if (k1 < columns || (whole && args.bias == nullptr)) continue;
-        const float* bias = args.bias == nullptr ? nullptr : args.bias + block.channel;
-        for (int r = 0; r < rows; r++)
-          store_channels(args.y + (m0 + r) * args.y_stride + block.channel, v_load(y + r * y_stride),
-                         v_load(y + r * y_stride + 16), bias, block.channels);
+      fill_panel<F>(blocks[b].data, k0, k1, panel);
+      const int next = i + 1;
+      if (next < panels * count || stream) {
+        const int next_b = stream ? next / panels : next % count, next_k = (stream ? next % panels : next / count) * kPanelK;
+        const uint8_t* data = blocks->data + next_b * packed_layout(F).block_bytes(columns);  // may be past the run: no harm
+        prefetch_panel<F>(data, next_k, lesser(next_k + kPanelK, columns));
       }
+      use_panel<F>(args, blocks[b], row, lesser(args.m - row, kPanelRows), k0, k1, panel, spare);
     }
-  }
 }
 
 // ---- entry
