@@ -85,7 +85,8 @@ export class SglangError extends Error {
 
 /** Shorthand for the most common throw: a value outside what a field takes. */
 export function invalidField(field: string, expected: string, found: unknown): SglangError {
-  const shown = typeof found === "string" ? JSON.stringify(found) : String(found);
+  const shown =
+    typeof found === "string" || (typeof found === "object" && found !== null) ? JSON.stringify(found) : String(found);
   return new SglangError("INVALID_REQUEST", `${field} must be ${expected}, got ${shown}.`, {
     field,
     expected,

@@ -101,7 +101,7 @@ export function resolveSamplingParams(
   const p = merged;
   const name = (key: keyof SamplingParams) => prefix + wireName(key);
   const fail = (key: keyof SamplingParams, expected: string): never => {
-    throw invalidField(name(key), expected, JSON.stringify(p[key]));
+    throw invalidField(name(key), expected, p[key]);
   };
   const number = (key: keyof SamplingParams, ok: (x: number) => boolean, expected: string) => {
     const value = p[key];

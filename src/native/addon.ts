@@ -120,6 +120,16 @@ export interface StepOutputs {
   endNs: number;
 }
 
+/**
+ * How a step rejects when only some of its rows could not be sampled (NaN logits, every id forbidden): the others are
+ * whole. A step that failed as a whole rejects with a plain Error. The message names the first row.
+ */
+export interface StepRowsError extends Error {
+  /** Rows that failed, ascending. Their ids are -1; their token-pool slots hold 0, so that steps already queued can run. */
+  rows: Int32Array;
+  outputs: StepOutputs;
+}
+
 export interface PlanDescription {
   /** See graph/instructions.ts: 16 words per instruction, executed in order. */
   instructions: Int32Array;
@@ -178,9 +188,15 @@ export interface NativeAddon {
   closeKvPool(kv: NativeKvPool): void;
 
   createPlan(runtime: NativeRuntime, description: PlanDescription): NativePlan;
-  /** Queues one step; steps run in the order of submission. One native call per step. */
+  /**
+   * Queues one step; steps run in the order of submission. One native call per step. Each plan has a token pool of 65,536
+   * slots. Rejects with an Error, a {@link StepRowsError} when rows failed alone.
+   */
   runPlan(plan: NativePlan, inputs: StepInputs): Promise<StepOutputs>;
-  /** The same step op by op, a queue entry per instruction (--disable-cuda-graph): slower, same bits, and errors name the instruction. */
+  /**
+   * The same step op by op, a queue entry per instruction (--disable-cuda-graph): slower, same bits, and an instruction
+   * that produces NaN anywhere is an error that names it.
+   */
   runPlanByOp(plan: NativePlan, inputs: StepInputs): Promise<StepOutputs>;
   /** Contents of a buffer after the last step, [rows, columns]: for tests and debugging. */
   readBuffer(plan: NativePlan, buffer: number): Float32Array;

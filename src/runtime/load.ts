@@ -73,6 +73,8 @@ async function partsOf(
 ): Promise<EngineParts> {
   const source = await tokenizerSource(checkpoint, config.chatTemplate);
   const tokenizer = loadTokenizer(source);
+  checkDefaults(config.preferredSamplingParams, tokenizer.vocabSize);
+  stopWhen(signal)();
   const available = availableMemory();
   checkWeightsFit(
     [...checkpoint.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
@@ -136,7 +138,6 @@ function makeRunner(
 ): NativeRunner {
   const { pageSize, memFractionStatic, maxRunningRequests, maxTotalTokens } = config;
   const vocabSize = Math.min(tokenizer.vocabSize, weights.config.vocabSize);
-  checkDefaults(config.preferredSamplingParams, vocabSize);
   const maxTokens = Math.max(prefillStepTokens(config), maxRunningRequests);
   const maxRows = Math.min(HEAD_ROWS, maxTokens);
   const dtype = kvDtype(config);

@@ -23,6 +23,9 @@ struct MatmulArgs {
 
 SGL_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
 
+/// One value of a row that starts `bytes` after x. Written so that rows cost one index register each, not one per k.
+SGL_INLINE V broadcast(const float* x, size_t bytes) { return v_set(*(const float*)((const uint8_t*)x + bytes)); }
+
 // ---- unpacking
 
 /// Scales of 16 channels for one group of a half step: weight = a * code + b.
@@ -105,7 +108,7 @@ SGL_INLINE void use_codes(Sums<R, B>& sums, const Q (&codes)[B][2], const V (&a)
     for (int t = 0; t < 2; t++) w[i][t] = v_fma(q_byte<J>(codes[i][t]), a[i][t], b[i][t]);
 #pragma GCC unroll 8
   for (int m = 0; m < R; m++) {
-    const V xm = v_set(x[m * x_stride + J]);
+    const V xm = broadcast(x + J, m * (x_stride * sizeof(float)));
 #pragma GCC unroll 2
     for (int i = 0; i < B; i++)
 #pragma GCC unroll 2
@@ -193,7 +196,7 @@ SGL_INLINE void direct_floats(Sums<R, B>& sums, const uint8_t* data, size_t bloc
       const V w0 = load_floats<F>(p), w1 = load_floats<F>(p + 16 * kElement);
 #pragma GCC unroll 8
       for (int m = 0; m < R; m++) {
-        const V xm = v_set(x[m * x_stride + k]);
+        const V xm = broadcast(x + k, m * (x_stride * sizeof(float)));
         sums.at[i][m][0] = v_fma(xm, w0, sums.at[i][m][0]);
         sums.at[i][m][1] = v_fma(xm, w1, sums.at[i][m][1]);
       }
@@ -255,7 +258,7 @@ static void direct_rows(const MatmulArgs& args, const PackedBlock* blocks, int c
   case n: \
     if constexpr (n <= kDirectRows) direct<F, n, 1>(args, blocks + i, row); \
     break;
-        SGL_CASE(1) SGL_CASE(2) SGL_CASE(3) SGL_CASE(4)
+        SGL_CASE(1) SGL_CASE(2) SGL_CASE(3) SGL_CASE(4) SGL_CASE(5) SGL_CASE(6) SGL_CASE(7) SGL_CASE(8)
 #undef SGL_CASE
       }
       row += take;
@@ -330,7 +333,7 @@ static __attribute__((noinline)) void tile(const float* x, size_t x_stride, cons
     for (int v = 0; v < NV; v++) w[v] = v_load(panel + v * 16);
 #pragma GCC unroll 12
     for (int i = 0; i < R; i++) {
-      const V xi = v_set(x[i * x_stride + k]);
+      const V xi = broadcast(x + k, i * (x_stride * sizeof(float)));
 #pragma GCC unroll 2
       for (int v = 0; v < NV; v++) sum[i][v] = v_fma(xi, w[v], sum[i][v]);
     }
