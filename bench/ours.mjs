@@ -25,8 +25,26 @@ for (let round = 0; round < 5; round++) {
 }
 result.prefill512 = median(rates);
 
+// How late a 60 Hz timer of the same process is while requests run: the event loop must stay free.
+const FRAME = 1000 / 60;
+function watchTimer() {
+  const late = [];
+  let expected = performance.now() + FRAME;
+  const timer = setInterval(() => {
+    const now = performance.now();
+    late.push(now - expected);
+    expected = now + FRAME;
+  }, FRAME);
+  return () => {
+    clearInterval(timer);
+    late.sort((a, b) => a - b);
+    return { ticks: late.length, p99Ms: late[Math.floor(late.length * 0.99)], maxMs: late.at(-1) };
+  };
+}
+
 for (const batch of [1, 8, 32]) {
   const perRound = [];
+  const stopTimer = watchTimer();
   for (let round = 0; round < 3; round++) {
     await engine.flushCache({ timeoutSeconds: 5 });
     // Counts tokens from the moment every request has its first one: decode only, at full batch.
@@ -53,6 +71,7 @@ for (const batch of [1, 8, 32]) {
     perRound.push((counted * 1e3) / (ended - started));
   }
   result[`decode${batch}`] = median(perRound);
+  result[`timerLate${batch}`] = stopTimer();
 }
 result.rssBytes = process.memoryUsage.rss();
 result.memory = engine.stats().memory;

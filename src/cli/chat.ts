@@ -5,12 +5,10 @@
 import { createInterface, type Interface } from "node:readline";
 import type { Command } from "commander";
 import { SglangError } from "../core/errors.js";
-import { setLogLevel } from "../core/logger.js";
 import type { ChatMessage, EngineApi, GenerateChunk } from "../core/protocol.js";
 import type { SamplingParams } from "../core/sampling-params.js";
-import { Engine } from "../runtime/engine.js";
 import { DEFAULT_MODEL } from "../weights/catalog.js";
-import { createProgress } from "./progress.js";
+import { loadEngine } from "./load-engine.js";
 import { addSamplingFlags, samplingFromOptions } from "./sampling-flags.js";
 import { addServerFlags, splitOptions } from "./server-args.js";
 
@@ -32,18 +30,9 @@ export function registerChatCommand(program: Command): void {
   addServerFlags(command, ["engine", "cli"]);
   command.action(async (options: Record<string, unknown>) => {
     const { engine: engineOptions, cli } = splitOptions(options);
-    setLogLevel((cli.logLevel as string | undefined) ?? "warn");
-    const progress = createProgress();
-    let engine: Engine;
-    try {
-      engine = await Engine.load((cli.modelPath as string | undefined) ?? DEFAULT_MODEL, {
-        ...engineOptions,
-        onProgress: progress.update,
-        onMessage: progress.message,
-      });
-    } finally {
-      progress.stop();
-    }
+    const engine = await loadEngine((cli.modelPath as string | undefined) ?? DEFAULT_MODEL, engineOptions, {
+      logLevel: (cli.logLevel as string | undefined) ?? "warn",
+    });
     try {
       await new ChatSession(engine, process.stdin, process.stdout, {
         system: options.system as string | undefined,

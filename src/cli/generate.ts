@@ -1,10 +1,8 @@
 /** `sglang-ts generate`: one prompt, streamed to stdout. */
 import type { Command } from "commander";
-import { setLogLevel } from "../core/logger.js";
 import type { Prompt } from "../core/protocol.js";
-import { Engine } from "../runtime/engine.js";
 import { DEFAULT_MODEL } from "../weights/catalog.js";
-import { createProgress } from "./progress.js";
+import { loadEngine } from "./load-engine.js";
 import { addSamplingFlags, samplingFromOptions } from "./sampling-flags.js";
 import { addServerFlags, splitOptions } from "./server-args.js";
 
@@ -35,21 +33,11 @@ async function readStdin(): Promise<string> {
 async function generate(argument: string | undefined, options: GenerateOptions): Promise<void> {
   const text = argument ?? (await readStdin());
   const { engine: engineOptions, cli } = splitOptions(options);
-  setLogLevel((cli.logLevel as string | undefined) ?? "warn");
+  const engine = await loadEngine((cli.modelPath as string | undefined) ?? DEFAULT_MODEL, engineOptions, {
+    logLevel: (cli.logLevel as string | undefined) ?? "warn",
+  });
   const stop = new AbortController();
   process.once("SIGINT", () => stop.abort());
-  const progress = createProgress();
-  let engine: Engine;
-  try {
-    engine = await Engine.load((cli.modelPath as string | undefined) ?? DEFAULT_MODEL, {
-      ...engineOptions,
-      signal: stop.signal,
-      onProgress: progress.update,
-      onMessage: progress.message,
-    });
-  } finally {
-    progress.stop();
-  }
   try {
     const prompt: Prompt =
       options.chat || options.system !== undefined

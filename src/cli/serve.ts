@@ -1,11 +1,10 @@
 /** `sglang-ts serve` (SGLang's `launch_server`): engine + HTTP server until a signal asks to stop. */
 import type { Command } from "commander";
 import { SglangError } from "../core/errors.js";
-import { setLogLevel } from "../core/logger.js";
-import { Engine } from "../runtime/engine.js";
-import { startServer } from "../server/server.js";
+import type { Engine } from "../runtime/engine.js";
+import type { RunningServer } from "../server/server.js";
 import { DEFAULT_MODEL } from "../weights/catalog.js";
-import { createProgress } from "./progress.js";
+import { loadEngine } from "./load-engine.js";
 import { addServerFlags, splitOptions } from "./server-args.js";
 
 interface ServeOptions extends Record<string, unknown> {
@@ -33,35 +32,15 @@ async function serve(options: ServeOptions): Promise<void> {
       { field: "--model-path" },
     );
   }
-  if (cli.logLevel) setLogLevel(cli.logLevel as string);
-
-  // A signal during loading or downloading cancels it; partial downloads stay for the next start.
-  const loading = new AbortController();
-  const cancel = () => loading.abort();
-  process.once("SIGINT", cancel).once("SIGTERM", cancel);
-  const progress = createProgress();
-  let engine: Engine;
-  try {
-    engine = await Engine.load(modelPath ?? DEFAULT_MODEL, {
-      ...engineOptions,
-      signal: loading.signal,
-      onProgress: progress.update,
-      onMessage: progress.message,
-    });
-  } finally {
-    progress.stop();
-  }
-  process.off("SIGINT", cancel).off("SIGTERM", cancel);
-
-  let server: Awaited<ReturnType<typeof startServer>>;
+  const model = modelPath ?? DEFAULT_MODEL;
+  const engine: Engine = await loadEngine(model, engineOptions, { logLevel: cli.logLevel as string | undefined });
+  const { startServer } = await import("../server/server.js");
+  let server: RunningServer;
   try {
     server = await startServer({
       engine,
       tokenizer: engine.tokenizer,
-      config: {
-        ...serverConfig,
-        serverArgs: { modelPath: modelPath ?? DEFAULT_MODEL, ...engineOptions, ...serverConfig },
-      },
+      config: { ...serverConfig, serverArgs: { modelPath: model, ...engineOptions, ...serverConfig } },
     });
   } catch (error) {
     await engine.close();

@@ -82,7 +82,9 @@ describe("a tiny model answers", () => {
     // Again, now with everything in the cache that fits.
     expect(await together(engine)).toEqual(alone);
     expect(await engine.flushCache()).toBe(true);
-    const { pages } = engine.stats();
+    const { pages, counters } = engine.stats();
+    expect(counters.retractions > 0).toBe(config.scheduleConservativeness === 0);
+    expect(counters.cachedTokens > 0).toBe(config.disableRadixCache !== true);
     expect(pages.free).toBe(pages.total);
     await engine.close();
   });

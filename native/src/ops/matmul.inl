@@ -247,22 +247,29 @@ static __attribute__((noinline)) void direct(const MatmulArgs& args, const Packe
 template <PackedFormat F>
 static void direct_rows(const MatmulArgs& args, const PackedBlock* blocks, int count) {
   int i = 0;
-  if (args.m == 1)
-    for (; i + 2 <= count; i += 2) direct<F, 1, 2>(args, blocks + i, 0);
-  const int passes = (args.m + kDirectRows - 1) / kDirectRows;  // later passes find the block in L2
-  for (; i < count; i++)
-    for (int row = 0, left = passes; row < args.m; left--) {
-      const int take = (args.m - row + left - 1) / left;
+  // One or two rows are too few independent sums to hide the latency of an fma: take two blocks at once.
+  if constexpr (kDirectPairs >= 1)
+    if (args.m == 1)
+      for (; i + 2 <= count; i += 2) direct<F, 1, 2>(args, blocks + i, 0);
+  if constexpr (kDirectPairs >= 2)
+    if (args.m == 2)
+      for (; i + 2 <= count; i += 2) direct<F, 2, 2>(args, blocks + i, 0);
+  for (; i < count; i++) {
+    // Several passes over a block find it in L2; equal passes, since even one row takes the time of two.
+    int passes = (args.m + kDirectRows - 1) / kDirectRows;
+    for (int row = 0; row < args.m; passes--) {
+      const int take = kDirectEight && args.m == 8 ? 8 : (args.m - row + passes - 1) / passes;
       switch (take) {
 #define SGL_CASE(n) \
   case n: \
-    if constexpr (n <= kDirectRows) direct<F, n, 1>(args, blocks + i, row); \
+    if constexpr (n <= kDirectRows || (n == 8 && kDirectEight)) direct<F, n, 1>(args, blocks + i, row); \
     break;
-        SGL_CASE(1) SGL_CASE(2) SGL_CASE(3) SGL_CASE(4) SGL_CASE(5) SGL_CASE(6) SGL_CASE(7) SGL_CASE(8)
+        SGL_CASE(1) SGL_CASE(2) SGL_CASE(3) SGL_CASE(4) SGL_CASE(8)
 #undef SGL_CASE
       }
       row += take;
     }
+  }
 }
 
 // ---- panel path

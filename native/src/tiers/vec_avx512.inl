@@ -4,7 +4,9 @@ typedef __m512 V;
 typedef __m512i Q;
 
 constexpr int kTileRows = 12, kTileVecs = 2;  // 24 accumulators, 2 weights, 1 broadcast
-constexpr int kDirectRows = 8;                // rows that share one unpacking in registers
+constexpr int kDirectRows = 4;                // rows that share one unpacking in registers
+constexpr bool kDirectEight = true;           // ... and eight, a usual batch, at once
+constexpr int kDirectPairs = 2;               // most rows for which two blocks are taken at once
 constexpr int kDirectLimit = 8;               // most rows for which that beats a panel
 constexpr int kPanelK = 256;                  // k per panel: 32 KiB
 
