@@ -9,13 +9,15 @@ const FLOORS: Record<string, readonly string[]> = {
   native: ["core"],
   weights: ["core"],
   tokenizer: ["core"],
+  grammar: ["core"],
   graph: ["core", "native"],
   models: ["core", "graph", "weights", "types:native"],
   runtime: ["core", "native", "weights", "tokenizer", "graph", "models"],
+  lang: ["core", "types:runtime"],
   server: ["core", "runtime"],
-  cli: ["core", "native", "weights", "tokenizer", "graph", "models", "runtime", "server"],
-  testing: ["core", "native", "weights", "tokenizer", "graph", "models", "runtime", "server"],
-  "index.ts": ["core", "runtime", "server"],
+  cli: ["core", "native", "weights", "tokenizer", "grammar", "graph", "models", "runtime", "lang", "server"],
+  testing: ["core", "native", "weights", "tokenizer", "grammar", "graph", "models", "runtime", "lang", "server"],
+  "index.ts": ["core", "runtime", "lang", "server"],
 };
 
 /** Doors that must open without native code. */

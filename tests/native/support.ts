@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { afterAll } from "vitest";
 import { DTYPES } from "../../src/core/dtype.js";
 import { floatWord, INSTRUCTION_WORDS, type Opcode } from "../../src/graph/instructions.js";
 import type {
@@ -20,7 +21,7 @@ export const addon = loadAddon();
 export const F32 = DTYPES.F32.ggml;
 
 const folder = mkdtempSync(join(tmpdir(), "sglang-native-"));
-process.on("exit", () => rmSync(folder, { recursive: true, force: true }));
+afterAll(() => rmSync(folder, { recursive: true, force: true }));
 let files = 0;
 
 /** Writes `bytes` to a fresh temporary file. */

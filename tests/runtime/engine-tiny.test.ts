@@ -188,6 +188,15 @@ describe("a loaded engine", () => {
     await engine.close();
   });
 
+  it("tokenises a long text in its worker to the same ids", async () => {
+    const { path } = await writeTinyModel(join(folder, "long"), { contextLength: 4096 });
+    const engine = await Engine.load(path, { offline: true, threads: 1, maxTotalTokens: 4096 });
+    const text = SHARED.repeat(60);
+    const { last } = await collect(engine, { prompt: { text }, samplingParams: { maxNewTokens: 1 }, stream: false });
+    expect(last.promptTokenIds).toEqual(engine.tokenizer.encode(text));
+    await engine.close();
+  });
+
   it("takes a chat template from a file", async () => {
     const chatTemplate = join(folder, "template.jinja");
     writeFileSync(chatTemplate, "{% for m in messages %}Hello {{ m.content }}{% endfor %}");
@@ -209,6 +218,16 @@ describe("loading is refused", () => {
     ["sampling defaults out of range", { preferredSamplingParams: { topP: 3 } }, "INVALID_ARGUMENT", /top_p/],
   ])("for %s", async (_name, config, code, message) => {
     await expect(load(config)).rejects.toMatchObject({ code, message: expect.stringMatching(message) });
+  });
+
+  it("for a kernel tier that this machine does not have", async () => {
+    process.env.SGLANG_KERNELS = "abacus";
+    const refused = load();
+    await expect(refused).rejects.toMatchObject({
+      code: "INVALID_ARGUMENT",
+      message: expect.stringMatching(/SGLANG_KERNELS.*portable.*"abacus"/),
+    });
+    delete process.env.SGLANG_KERNELS;
   });
 
   it("when it is aborted on the way", async () => {
