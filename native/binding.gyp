@@ -4,7 +4,8 @@
 # -ffp-contract=off: a compiler that fuses a*b+c in a vector loop but not in its tail breaks the rule that a row's bits
 # do not depend on how the work was split. Kernels that want a fused multiply-add say so with an intrinsic.
 #
-# -Dsanitize=address adds ASan and UBSan, -Dsanitize=thread adds TSan (see scripts/test-sanitized.mjs).
+# -Dsanitize=address adds ASan and UBSan, -Dsanitize=thread adds TSan (see scripts/test-sanitized.mjs). Both compile at
+# -O0 (the kernels at -O1, see target_region.h): g++ takes many minutes to optimise instrumented kernels.
 {
   "variables": { "sanitize%": "" },
   "targets": [
@@ -44,11 +45,11 @@
       },
       "conditions": [
         ["sanitize=='address'", {
-          "cflags": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g", "-O1"],
+          "cflags": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g1", "-O0"],
           "ldflags": ["-fsanitize=address,undefined"]
         }],
         ["sanitize=='thread'", {
-          "cflags": ["-fsanitize=thread", "-fno-omit-frame-pointer", "-g", "-O1"],
+          "cflags": ["-fsanitize=thread", "-fno-omit-frame-pointer", "-g1", "-O0"],
           "ldflags": ["-fsanitize=thread"]
         }]
       ]

@@ -139,9 +139,12 @@ function advice(output) {
     return `The C++ standard library is missing.\n${TOOLS}`;
   if (/unrecognized command[- ]line option|invalid value 'c\+\+17'|unknown argument/.test(output))
     return `The compiler is too old: g++ 9 or clang 10 and newer are known to work.\n${TOOLS}`;
+  if (/fatal error: (?:Killed|Terminated) signal/.test(output))
+    return "The compiler was killed: this machine has too little memory for it, or something stopped it. Try again with MAKEFLAGS=-j1.";
   if (/cannot find -l(?:asan|ubsan|tsan)/.test(output))
     return "The sanitizer runtime is missing; it comes with the compiler's full package (gcc: libasan, libubsan, libtsan).";
-  if (/Could not find any Python|find Python/.test(output)) return `node-gyp found no usable Python 3.\n${TOOLS}`;
+  if (/Could not find any Python|gyp ERR! find Python/.test(output))
+    return `node-gyp found no usable Python 3.\n${TOOLS}`;
   return `The lines above are the compiler's. If a tool is missing:\n${TOOLS}`;
 }
 

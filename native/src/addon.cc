@@ -1,4 +1,5 @@
 // The door of the addon: every function of src/native/addon.ts, its argument checks, and the table that exports them.
+// Longer than other files so that the whole surface can be read in one place; the work is done elsewhere.
 #include <algorithm>
 
 #include "cpu_info.h"

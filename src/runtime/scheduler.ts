@@ -166,6 +166,8 @@ export class Scheduler {
         this.#step = null;
         if (this.#options.strict) this.kv.check(this.#live());
       }
+      const closed: FinishReason = { type: "abort", message: "The engine was closed.", statusCode: 503 };
+      for (const req of [...this.#live()]) this.#guard(req, () => this.#finish(req, closed));
     } catch (cause) {
       logger.fatal({ err: cause }, "The scheduler stopped because of an internal error; the engine must be restarted.");
       this.#failure = new SglangError(
@@ -174,11 +176,7 @@ export class Scheduler {
         {},
         { cause },
       );
-    }
-    const ended = [...this.#live()];
-    for (const req of ended) {
-      if (this.#failure) this.#fail(req, this.#failure);
-      else this.#finish(req, { type: "abort", message: "The engine was closed.", statusCode: 503 });
+      for (const req of [...this.#live()]) this.#endAfterFailure(req, this.#failure);
     }
     for (const resolve of this.#idleWaiters.splice(0)) resolve();
   }
@@ -278,8 +276,17 @@ export class Scheduler {
 
   /** What a failed step wrote is not trusted: only pages that were shared before stay cached. */
   #fail(req: Req, error: Error): void {
-    this.#remove(req, false);
-    this.#stats.counters.aborted++;
+    try {
+      this.#remove(req, false);
+    } finally {
+      this.#stats.counters.aborted++;
+      req.output.fail(error);
+    }
+  }
+
+  /** The loop is dead and its accounting with it: all that is left to do for a request is to tell its caller. */
+  #endAfterFailure(req: Req, error: SglangError): void {
+    req.state = "finished";
     req.output.fail(error);
   }
 

@@ -1,6 +1,9 @@
-/** What the tests of the front ends ask of an expression: does it match this text? Answered by the engine's own automata. */
+/**
+ * What the tests of the front ends ask: does an expression, or a grammar, match this text? Regular expressions are
+ * answered by the engine's own lexemes, grammars by a plain recogniser that follows the definition word by word.
+ */
 import { Encoder } from "../../src/grammar/encode.js";
-import type { Expression } from "../../src/grammar/ir.js";
+import type { Expression, GrammarDefinition } from "../../src/grammar/ir.js";
 import { Lexemes, NEVER } from "../../src/grammar/lexeme.js";
 
 const lexemes = new Lexemes();
@@ -16,4 +19,72 @@ export function matchesBytes(expression: Expression, bytes: Uint8Array): boolean
 
 export function matches(expression: Expression, text: string): boolean {
   return matchesBytes(expression, utf8.encode(text));
+}
+
+/** Whether `grammar` matches `text` as a whole. For short texts and grammars without left recursion. */
+export function grammarMatches(grammar: GrammarDefinition, text: string): boolean {
+  return new Recogniser([...text]).ends(grammar.root, 0, grammar).has([...text].length);
+}
+
+class Recogniser {
+  readonly #characters: readonly string[];
+  readonly #known = new Map<Expression, Map<number, Set<number>>>();
+
+  constructor(characters: readonly string[]) {
+    this.#characters = characters;
+  }
+
+  /** Where a match of `expression` that begins at `from` may end. */
+  ends(expression: Expression, from: number, grammar: GrammarDefinition): Set<number> {
+    let byPosition = this.#known.get(expression);
+    if (!byPosition) {
+      byPosition = new Map();
+      this.#known.set(expression, byPosition);
+    }
+    const known = byPosition.get(from);
+    if (known) return known;
+    const found = this.#find(expression, from, grammar);
+    byPosition.set(from, found);
+    return found;
+  }
+
+  #find(expression: Expression, from: number, grammar: GrammarDefinition): Set<number> {
+    switch (expression.kind) {
+      case "sequence": {
+        let ends = new Set([from]);
+        for (const item of expression.items) ends = this.#after(ends, item, grammar);
+        return ends;
+      }
+      case "choice":
+        return new Set(expression.items.flatMap((item) => [...this.ends(item, from, grammar)]));
+      case "repeat": {
+        let ends = new Set([from]);
+        const all = new Set<number>(expression.min === 0 ? [from] : []);
+        for (let count = 1; count <= expression.max && ends.size > 0; count++) {
+          const next = this.#after(ends, expression.item, grammar);
+          const size = all.size;
+          if (count >= expression.min) for (const end of next) all.add(end);
+          if (count > expression.min && all.size === size) break;
+          ends = next;
+        }
+        return all;
+      }
+      case "ref":
+        return this.ends(grammar.rules.get(expression.name)!, from, grammar);
+      case "embed": {
+        if (!("root" in expression.grammar)) throw new Error("only definitions can be embedded in these tests");
+        return this.ends(expression.grammar.root, from, expression.grammar);
+      }
+      default: {
+        const ends = new Set<number>();
+        for (let to = from; to <= this.#characters.length; to++)
+          if (matches(expression, this.#characters.slice(from, to).join(""))) ends.add(to);
+        return ends;
+      }
+    }
+  }
+
+  #after(starts: ReadonlySet<number>, item: Expression, grammar: GrammarDefinition): Set<number> {
+    return new Set([...starts].flatMap((start) => [...this.ends(item, start, grammar)]));
+  }
 }

@@ -1,5 +1,5 @@
 /** What the real servers send for an answer, in each protocol: whole replies and event streams. */
-import type { ScriptedAnswer, Script } from "../contracts/backend.js";
+import type { Script, ScriptedAnswer } from "../contracts/backend.js";
 import type { Received, Reply } from "./loopback.js";
 
 const data = (value: unknown) => `data: ${JSON.stringify(value)}\n\n`;
@@ -32,7 +32,11 @@ const chatToken = (token: string, i: number, top: number) => ({
   token,
   logprob: logprobOf(i),
   bytes: [...Buffer.from(token)],
-  top_logprobs: Array.from({ length: top }, (_, k) => ({ token: `${token}${k}`, logprob: logprobOf(i) - k, bytes: [] })),
+  top_logprobs: Array.from({ length: top }, (_, k) => ({
+    token: `${token}${k}`,
+    logprob: logprobOf(i) - k,
+    bytes: [],
+  })),
 });
 
 /** /chat/completions. */

@@ -5,10 +5,14 @@
 // Nothing in that sequence depends on the tile, the page size or the order of page ids: prefill, decode and any split
 // between them give the same bits. A tile only shares the conversion of each block to f32 between its rows.
 
-constexpr int kBlock = 32;                         // positions per block
+constexpr int kBlock = 32;           // positions per block
 constexpr int kMaxHeadDim = 1024;
-constexpr size_t kAttentionRowBytes = 640 << 10;   // scratch for q, output sums and state of a tile's rows
-constexpr int kAttentionRows = 192;                // rows per tile at most
+constexpr int kMaxLines = 2 * kMaxHeadDim * kBlock * 4 / 64 + 2 * kMaxHeadDim + 64;  // cache lines of one block, at most
+constexpr int kBurst = 64;           // most of them asked for at once
+constexpr int kAttentionRows = 192;  // rows per tile at most
+constexpr size_t kAttentionRowBytes = 576 << 10;  // scratch for q, output sums and state of a tile's rows
+static_assert((size_t)kMaxHeadDim * (2 * kBlock + 16) * 4 + kMaxLines * 8 + kTileRows * kBlock * 4 + kAttentionRowBytes <= kScratchBytes,
+              "a tile must fit the scratch");
 
 SGL_INLINE V load_kv(const uint8_t* p, bool f16) { return f16 ? v_load_f16(p) : v_load((const float*)p); }
 SGL_INLINE float read_kv(const uint8_t* p, bool f16) {
@@ -43,10 +47,53 @@ static void kv_write(uint8_t* kv, const KvLayout& layout, int layer, int page, i
 struct KvBlock {
   float* keys;    // [head_dim][32]
   float* values;  // [32][padded head_dim]
+  float* page;    // keys of one small page as they lie there
 };
 
+/// The cache lines of a block that will be loaded soon. They are asked for a few at a time, between other work: all at
+/// once they would fill the queue to memory, and the loads of the present block would wait behind them.
+struct Ahead {
+  const uint8_t** lines;
+  int count, next;
+  SGL_MEMBER void add(const uint8_t* from, size_t bytes) {
+    for (const uint8_t* end = from + bytes; from < end; from += 64) lines[count++] = from;
+  }
+  SGL_MEMBER void some(int n) {
+    const int end = lesser(next + n, count);
+    while (next < end) prefetch(lines[next++]);
+  }
+};
+
+/// Lists the lines of positions [from, to), in the order in which they will be loaded.
+static void list_lines(const AttentionArgs& a, int from, int to, Ahead& ahead) {
+  const KvLayout& l = *a.layout;
+  const int size = l.page_size;
+  const size_t element = l.f16 ? 2 : 4, keys = (size_t)l.head_dim * size * element;
+  ahead.count = ahead.next = 0;
+  for (int values = 0; values < 2; values++)
+    for (int p = from; p < to;) {
+      const int end = lesser((p / size + 1) * size, to), slot = p % size, n = end - p;
+      const uint8_t* page = a.kv + l.page_offset(a.layer, a.pages[p / size], a.kv_head);
+      if (values)
+        ahead.add(page + keys + (size_t)slot * l.head_dim * element, (size_t)n * l.head_dim * element);
+      else if (n == size || size * element <= 64)
+        ahead.add(page, keys);
+      else
+        for (int d = 0; d < l.head_dim; d++) ahead.add(page + ((size_t)d * size + slot) * element, n * element);
+      p = end;
+    }
+}
+
+/// n neighbouring elements to f32.
+SGL_INLINE void load_row(const uint8_t* p, int n, bool f16, float* out) {
+  const size_t element = f16 ? 2 : 4;
+  int i = 0;
+  for (; i + 16 <= n; i += 16) v_store(out + i, load_kv(p + i * element, f16));
+  for (; i < n; i++) out[i] = read_kv(p + i * element, f16);
+}
+
 /// Positions [from, to) of one block, all in one page, to f32. `at` is the place of `from` in the block.
-static void load_page_part(const AttentionArgs& a, KvBlock block, int padded, int from, int to) {
+static void load_page_part(const AttentionArgs& a, KvBlock block, int padded, int from, int to, Ahead& ahead) {
   const KvLayout& l = *a.layout;
   const int dim = l.head_dim, size = l.page_size, slot = from % size, at = from % kBlock, count = to - from;
   const size_t element = l.f16 ? 2 : 4;
@@ -54,41 +101,23 @@ static void load_page_part(const AttentionArgs& a, KvBlock block, int padded, in
   const uint8_t* k = page + slot * element;
   const uint8_t* v = page + ((size_t)dim * size + (size_t)slot * dim) * element;
   if (size % 16 == 0) {  // whole vectors may be read: lanes past `to` are still in the page, and are masked later
-    for (int d = 0; d < dim; d++)
+    for (int d = 0; d < dim; d++) {
+      ahead.some(1);
       for (int i = 0; i < count; i += 16)
         v_store(block.keys + d * kBlock + at + i, load_kv(k + ((size_t)d * size + i) * element, l.f16));
+    }
+  } else if (size < 16) {
+    load_row(page, dim * size, l.f16, block.page);
+    ahead.some(4 * count);
+    for (int d = 0; d < dim; d++)
+      for (int i = 0; i < count; i++) block.keys[d * kBlock + at + i] = block.page[d * size + slot + i];
   } else {
     for (int d = 0; d < dim; d++)
       for (int i = 0; i < count; i++) block.keys[d * kBlock + at + i] = read_kv(k + ((size_t)d * size + i) * element, l.f16);
   }
   for (int i = 0; i < count; i++) {
-    const uint8_t* p = v + (size_t)i * dim * element;
-    float* out = block.values + (at + i) * padded;
-    int d = 0;
-    for (; d + 16 <= dim; d += 16) v_store(out + d, load_kv(p + d * element, l.f16));
-    for (; d < dim; d++) out[d] = read_kv(p + d * element, l.f16);
-  }
-}
-
-/// Asks for the pages of positions [from, to), which the next block will load.
-static void prefetch_pages(const AttentionArgs& a, int from, int to) {
-  const KvLayout& l = *a.layout;
-  const int size = l.page_size;
-  const size_t element = l.f16 ? 2 : 4;
-  for (int p = from; p < to;) {
-    const int end = lesser((p / size + 1) * size, to);
-    const uint8_t* page = a.kv + l.page_offset(a.layer, a.pages[p / size], a.kv_head);
-    const size_t line = 64, keys = (size_t)l.head_dim * size * element;
-    const size_t row = size * element, used = (size_t)(end - p) * element;
-    const uint8_t* k = page + (p % size) * element;
-    if (row <= line || used == row)
-      for (size_t i = 0; i < keys; i += line) prefetch(page + i);
-    else
-      for (int d = 0; d < l.head_dim; d++)
-        for (size_t i = 0; i < used; i += line) prefetch(k + d * row + i);
-    const uint8_t* v = page + keys + (size_t)(p % size) * l.head_dim * element;
-    for (size_t i = 0; i < (size_t)(end - p) * l.head_dim * element; i += line) prefetch(v + i);
-    p = end;
+    ahead.some(1);
+    load_row(v + (size_t)i * dim * element, dim, l.f16, block.values + (at + i) * padded);
   }
 }
 
@@ -120,10 +149,12 @@ SGL_INLINE float soften(float* s, int lo, int hi, float scale, float& top, float
 static void attention_tile(const AttentionArgs& a, int row0, int rows, uint8_t* scratch) {
   const int dim = a.layout->head_dim, padded = (dim + 15) / 16 * 16, heads = a.heads_per_kv;
   float* at = (float*)scratch;
-  const KvBlock block = {at, at + dim * kBlock};
-  at += dim * kBlock + padded * kBlock;
+  const KvBlock block = {at, at + dim * kBlock, at + dim * kBlock + padded * kBlock};
+  at += dim * kBlock + padded * kBlock + dim * 16;
   float* scores = at;  // [kTileRows][32]
   at += kTileRows * kBlock;
+  Ahead ahead = {(const uint8_t**)at, 0, 0};
+  at += kMaxLines * 2;
   float *q = at, *sums = q + (size_t)rows * padded, *top = sums + (size_t)rows * padded, *total = top + rows;
   for (int i = 0; i < rows; i++) {
     const int token = (row0 + i) / heads, head = a.kv_head * heads + (row0 + i) % heads;
@@ -137,13 +168,14 @@ static void attention_tile(const AttentionArgs& a, int row0, int rows, uint8_t* 
   const int lo = visible(a, row0 / heads).lo, hi = visible(a, (row0 + rows - 1) / heads).hi;
   const int size = a.layout->page_size;
   for (int base = lo / kBlock * kBlock; base < hi; base += kBlock) {
-    const int from = greater(lo, base) / 16 * 16, to = lesser(hi, base + kBlock);
+    const int from = greater(lo, base) / 16 * 16, to = lesser(hi, base + kBlock), next = base + kBlock;
+    ahead.count = ahead.next = 0;
+    if (next < hi) list_lines(a, next, lesser(next + kBlock, hi), ahead);
     for (int p = from; p < to;) {
       const int end = lesser((p / size + 1) * size, to);
-      load_page_part(a, block, padded, p, end);
+      load_page_part(a, block, padded, p, end, ahead);
       p = end;
     }
-    if (to < hi) prefetch_pages(a, to, lesser(to + kBlock, hi));
     for (int i = 0; i < rows;) {
       // Rows with the same range in this block go together, up to a register block.
       const Range range = visible(a, (row0 + i) / heads);
@@ -157,12 +189,14 @@ static void attention_tile(const AttentionArgs& a, int row0, int rows, uint8_t* 
       if (first < last) {
         float* sum = sums + (size_t)i * padded;
         tiles(q + (size_t)i * padded, padded, count, block.keys, kBlock, dim, scores, kBlock, 2, true);
+        ahead.some(kBurst);
         for (int r = 0; r < count; r++) {
           const float correction = soften(scores + r * kBlock, first, last, a.scale, top[i + r], total[i + r]);
           if (correction != 1.0f)  // times 1 would change nothing
             for (int d = 0; d < padded; d += 16)
               v_store(sum + r * padded + d, v_mul(v_load(sum + r * padded + d), v_set(correction)));
         }
+        ahead.some(kBurst);
         tiles(scores + first, kBlock, count, block.values + first * padded, padded, last - first, sum, padded, padded / 16, false);
       }
       i += count;

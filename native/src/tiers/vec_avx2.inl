@@ -8,10 +8,11 @@ struct Q {
 };
 
 constexpr int kTileRows = 6, kTileVecs = 1;  // 12 accumulators, 2 weights, 1 broadcast
-constexpr int kDirectRows = 2;               // rows that share one unpacking in registers
+constexpr int kDirectRows = 4;               // rows that share one unpacking in registers
 constexpr bool kDirectEight = false;
+constexpr int kDirectWide = 1;               // most rows for which both tiles of a block are taken at once
 constexpr int kDirectPairs = 0;              // most rows for which two blocks are taken at once
-constexpr int kDirectLimit = 4;              // most rows for which that beats a panel
+constexpr int kDirectLimit = 8;              // most rows for which that beats a panel
 constexpr int kPanelK = 128;                 // k per panel: 16 KiB, L1 may be 32 KiB
 
 SGL_INLINE V v_zero() { return {_mm256_setzero_ps(), _mm256_setzero_ps()}; }

@@ -6,6 +6,7 @@ typedef __m512i Q;
 constexpr int kTileRows = 12, kTileVecs = 2;  // 24 accumulators, 2 weights, 1 broadcast
 constexpr int kDirectRows = 4;                // rows that share one unpacking in registers
 constexpr bool kDirectEight = true;           // ... and eight, a usual batch, at once
+constexpr int kDirectWide = 8;                // most rows for which both tiles of a block are taken at once
 constexpr int kDirectPairs = 2;               // most rows for which two blocks are taken at once
 constexpr int kDirectLimit = 8;               // most rows for which that beats a panel
 constexpr int kPanelK = 256;                  // k per panel: 32 KiB

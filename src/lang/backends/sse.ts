@@ -11,6 +11,7 @@ export interface SseEvent {
   data: string;
 }
 
+const LINE_END = /\r\n|\r|\n/g;
 /** Most characters of one event. A reply with the logprobs of a full context stays far below. */
 const MAX_EVENT_CHARS = 256 * 1024 * 1024;
 
@@ -26,16 +27,15 @@ export class SseParser {
   /** @throws SglangError ENGINE_FAILED when one event is longer than any reply can be */
   push(piece: string): SseEvent[] {
     const events: SseEvent[] = [];
-    let start = this.#afterCr && piece.startsWith("\n") ? 1 : 0;
+    const text = this.#afterCr && piece.startsWith("\n") ? piece.slice(1) : piece;
     if (piece.length > 0) this.#afterCr = piece.endsWith("\r");
-    for (;;) {
-      const end = lineEnd(piece, start);
-      if (end < 0) break;
-      this.#endLine(this.#line + piece.slice(start, end), events);
+    let start = 0;
+    for (const { index, 0: end } of text.matchAll(LINE_END)) {
+      this.#endLine(this.#line + text.slice(start, index), events);
       this.#line = "";
-      start = piece[end] === "\r" && piece[end + 1] === "\n" ? end + 2 : end + 1;
+      start = index + end.length;
     }
-    this.#line += piece.slice(start);
+    this.#line += text.slice(start);
     if (this.#size + this.#line.length > MAX_EVENT_CHARS)
       throw new SglangError("ENGINE_FAILED", `The server sent an event of more than ${MAX_EVENT_CHARS} characters.`);
     return events;
@@ -58,13 +58,6 @@ export class SseParser {
       this.#size += value.length;
     }
   }
-}
-
-function lineEnd(text: string, from: number): number {
-  const lf = text.indexOf("\n", from);
-  const cr = text.indexOf("\r", from);
-  if (lf < 0 || cr < 0) return Math.max(lf, cr);
-  return Math.min(lf, cr);
 }
 
 /**

@@ -1,0 +1,149 @@
+/**
+ * JSON as schemas need it: objects are Maps, so that member order is the text's own. (`JSON.parse` moves keys such as
+ * "1" to the front and treats "__proto__" specially.)
+ */
+import { SglangError } from "../core/errors.js";
+
+export type JsonValue = null | boolean | number | string | JsonValue[] | JsonObject;
+export type JsonObject = Map<string, JsonValue>;
+
+/** Deepest nesting taken; parsing and everything after it recurses. */
+const MAX_DEPTH = 512;
+
+/** @throws SglangError INVALID_REQUEST with the offset of the first mistake. */
+export function parseJsonText(source: string): JsonValue {
+  const reader = new Reader(source);
+  const value = reader.value(0);
+  reader.end();
+  return value;
+}
+
+/** The same form from plain data (a schema given as an object). @throws SglangError INVALID_REQUEST for other things. */
+export function toJsonValue(value: unknown, depth = 0): JsonValue {
+  if (depth > MAX_DEPTH) throw tooDeep();
+  if (value === null || typeof value === "boolean" || typeof value === "string") return value;
+  if (typeof value === "number" && Number.isFinite(value)) return value;
+  if (Array.isArray(value)) return value.map((item) => toJsonValue(item, depth + 1));
+  if (value instanceof Map || (typeof value === "object" && value !== null)) {
+    const entries: Iterable<[string, unknown]> = value instanceof Map ? value : Object.entries(value);
+    const out: JsonObject = new Map();
+    for (const [key, item] of entries) if (item !== undefined) out.set(key, toJsonValue(item, depth + 1));
+    return out;
+  }
+  throw new SglangError("INVALID_REQUEST", `A JSON schema must be JSON data, got a ${typeof value} inside it.`, {
+    field: "json_schema",
+  });
+}
+
+/** Structural equality as JSON Schema means it: member order is irrelevant. */
+export function sameJson(a: JsonValue, b: JsonValue): boolean {
+  if (a === b) return true;
+  if (Array.isArray(a)) {
+    return Array.isArray(b) && a.length === b.length && a.every((item, i) => sameJson(item, b[i] as JsonValue));
+  }
+  if (!(a instanceof Map) || !(b instanceof Map) || a.size !== b.size) return false;
+  for (const [key, value] of a) {
+    const other = b.get(key);
+    if (other === undefined || !sameJson(value, other)) return false;
+  }
+  return true;
+}
+
+function tooDeep(): SglangError {
+  return new SglangError("UNSUPPORTED", `JSON nested deeper than ${MAX_DEPTH} levels is not taken; flatten it.`, {
+    field: "json_schema",
+    expected: `at most ${MAX_DEPTH} levels`,
+  });
+}
+
+const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
+const SPACE = /[ \t\r\n]*/y;
+const WORD = /true|false|null/y;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: JSON strings exclude exactly these.
+const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
+
+class Reader {
+  readonly #source: string;
+  #at = 0;
+
+  constructor(source: string) {
+    this.#source = source;
+    this.#take(SPACE);
+  }
+
+  end(): void {
+    if (this.#at !== this.#source.length) throw this.#wrong("the end of the text");
+  }
+
+  value(depth: number): JsonValue {
+    if (depth > MAX_DEPTH) throw tooDeep();
+    const c = this.#source[this.#at];
+    if (c === "{") return this.#object(depth);
+    if (c === "[") return this.#array(depth);
+    if (c === '"') return this.#string();
+    const word = this.#take(WORD) ?? this.#take(NUMBER);
+    if (word === undefined) throw this.#wrong("a value");
+    this.#take(SPACE);
+    return JSON.parse(word) as JsonValue;
+  }
+
+  #object(depth: number): JsonObject {
+    const out: JsonObject = new Map();
+    this.#expect("{");
+    if (this.#source[this.#at] !== "}") {
+      do {
+        const key = this.#string();
+        this.#expect(":");
+        out.set(key, this.value(depth + 1));
+      } while (this.#maybe(","));
+    }
+    this.#expect("}");
+    return out;
+  }
+
+  #array(depth: number): JsonValue[] {
+    const out: JsonValue[] = [];
+    this.#expect("[");
+    if (this.#source[this.#at] !== "]") {
+      do out.push(this.value(depth + 1));
+      while (this.#maybe(","));
+    }
+    this.#expect("]");
+    return out;
+  }
+
+  #string(): string {
+    const found = this.#take(STRING);
+    if (found === undefined) throw this.#wrong("a string");
+    this.#take(SPACE);
+    return JSON.parse(found) as string;
+  }
+
+  #maybe(character: string): boolean {
+    if (this.#source[this.#at] !== character) return false;
+    this.#at++;
+    this.#take(SPACE);
+    return true;
+  }
+
+  #expect(character: string): void {
+    if (!this.#maybe(character)) throw this.#wrong(JSON.stringify(character));
+  }
+
+  #take(pattern: RegExp): string | undefined {
+    pattern.lastIndex = this.#at;
+    const found = pattern.exec(this.#source)?.[0];
+    if (found !== undefined) this.#at += found.length;
+    return found;
+  }
+
+  #wrong(expected: string): SglangError {
+    const found = this.#source.slice(this.#at, this.#at + 12);
+    const shown = found === "" ? "the end" : JSON.stringify(found);
+    return new SglangError("INVALID_REQUEST", `The schema is not JSON: expected ${expected} at offset ${this.#at}, got ${shown}.`, {
+      field: "json_schema",
+      expected,
+      found: shown,
+    });
+  }
+}

@@ -1,0 +1,647 @@
+/**
+ * Regular languages over bytes as hash-consed expressions with Brzozowski derivatives.
+ *
+ * A lexeme is a small integer; reading a byte gives another lexeme ({@link Lexemes.next}), so every lexeme is a state of a
+ * deterministic automaton that is built as far as it is visited. Boolean algebra is free: the derivative of an
+ * intersection is the intersection of the derivatives.
+ *
+ * Invariant: `next` never returns a lexeme that matches nothing other than {@link NEVER}: dead ends are pruned by a
+ * search for an accepting state, done once per lexeme and only where an intersection or a complement makes it necessary.
+ *
+ * One arena serves many grammars, so that the automata of JSON strings and numbers are built once per process.
+ */
+import { SglangError } from "../core/errors.js";
+import { RecordTable } from "./record-table.js";
+
+/** The lexeme that matches nothing. */
+export const NEVER = 0;
+/** The lexeme that matches the empty text only. */
+export const EPSILON = 1;
+
+const enum Kind {
+  Never,
+  Epsilon,
+  /** [set]: one byte of a set. */
+  Set,
+  /** [first, rest]. `first` is never a Cat. */
+  Cat,
+  /** [...items], sorted. */
+  Alt,
+  /** [...items], sorted. */
+  And,
+  /** [item]. */
+  Not,
+  /** [item, min, max]; max -1 is unbounded. */
+  Repeat,
+  /** [list, lo, hi, depth]: the literals lo..hi-1 of a sorted list, which agree on their first `depth` bytes. */
+  Literals,
+  /** [machine, state]. */
+  Machine,
+}
+
+/** A hand-written deterministic automaton, for what derivatives of expressions express badly (numbers in a range). */
+export interface ByteMachine {
+  /** Two machines with one name must be the same machine. */
+  readonly name: string;
+  readonly start: number;
+  /** @returns the next state, or -1 for none. */
+  next(state: number, byte: number): number;
+  accepts(state: number): boolean;
+  /** Bytes it can tell apart; all others behave alike (and usually lead nowhere). */
+  readonly alphabet: readonly number[];
+}
+
+/** Limits of one arena. Past them a typed error is thrown; nothing is ever approximated. */
+export interface LexemeLimits {
+  /** Lexemes (automaton states) in the arena. @default 1_000_000 */
+  maxLexemes?: number;
+  /** States one search for an accepting state may look at. @default 20_000 */
+  maxSearch?: number;
+}
+
+const UNKNOWN = -1;
+
+/** Transition rows (1 KiB each) kept before all are forgotten; they are only a memo. */
+const MAX_ROWS = 65_536;
+
+interface ByteClasses {
+  readonly bytes: Uint8Array;
+  readonly sizes: Uint16Array;
+}
+
+export class Lexemes {
+  readonly #table = new RecordTable();
+  readonly #sets = new RecordTable();
+  readonly #literalLists: Uint8Array[][] = [];
+  readonly #literalKeys = new Map<string, number>();
+  readonly #machines: ByteMachine[] = [];
+  readonly #machineIds = new Map<string, number>();
+  readonly #rows: (Int32Array | undefined)[] = [];
+  #rowCount = 0;
+  /** Bit 0 nullable, bit 1 may be empty for a reason that needs a search, bits 2-3 result of it (1 empty, 2 not). */
+  readonly #facts: number[] = [];
+  readonly #reach: number[] = [];
+  readonly #classes = new Map<string, ByteClasses>();
+  readonly #safeCharacters = new Set<number>();
+  readonly #maxLexemes: number;
+  readonly #maxSearch: number;
+  /** Matches every byte string. */
+  readonly all: number;
+
+  constructor(limits: LexemeLimits = {}) {
+    this.#maxLexemes = limits.maxLexemes ?? 1_000_000;
+    this.#maxSearch = limits.maxSearch ?? 20_000;
+    this.#make([Kind.Never], 0);
+    this.#make([Kind.Epsilon], 1);
+    this.all = this.#make([Kind.Not, NEVER], 1);
+  }
+
+  /** Lexemes made so far; the compiler starts a new arena when this grows too large. */
+  get size(): number {
+    return this.#table.size;
+  }
+
+  nullable(lexeme: number): boolean {
+    return ((this.#facts[lexeme] as number) & 1) !== 0;
+  }
+
+  /** The lexeme after reading `byte`, or {@link NEVER} when no continuation can be accepted. */
+  next(lexeme: number, byte: number): number {
+    let row = this.#rows[lexeme];
+    if (row === undefined) {
+      if (this.#rowCount++ >= MAX_ROWS) {
+        this.#rows.length = 0;
+        this.#rowCount = 1;
+      }
+      row = new Int32Array(256).fill(UNKNOWN);
+      this.#rows[lexeme] = row;
+    }
+    const known = row[byte] as number;
+    if (known !== UNKNOWN) return known;
+    const derived = this.#derive(lexeme, byte);
+    const result = this.isEmpty(derived) ? NEVER : derived;
+    row[byte] = result;
+    return result;
+  }
+
+  // ---- constructors -------------------------------------------------------------------------------------------
+
+  /** One byte of the given set. */
+  byteSet(bits: Int32Array): number {
+    let any = 0;
+    for (let i = 0; i < 8; i++) any |= bits[i] as number;
+    return any === 0 ? NEVER : this.#make([Kind.Set, this.#sets.intern(bits, 8)], 0);
+  }
+
+  /** One byte between `lo` and `hi`, inclusive. */
+  byteRange(lo: number, hi: number): number {
+    const bits = new Int32Array(8);
+    for (let b = lo; b <= hi; b++) (bits as Int32Array)[b >> 5] = (bits[b >> 5] as number) | (1 << (b & 31));
+    return this.byteSet(bits);
+  }
+
+  /** Exactly these bytes. */
+  literal(bytes: Uint8Array): number {
+    return this.literals([bytes]);
+  }
+
+  /** Any one of these byte strings. */
+  literals(list: readonly Uint8Array[]): number {
+    if (list.length === 0) return NEVER;
+    const sorted = [...list].sort(compareBytes).filter((b, i, all) => i === 0 || compareBytes(all[i - 1] as Uint8Array, b) !== 0);
+    const key = sorted.map(latin1).join("\u0100");
+    let id = this.#literalKeys.get(key);
+    if (id === undefined) {
+      id = this.#literalLists.push(sorted) - 1;
+      this.#literalKeys.set(key, id);
+    }
+    return this.#literalsNode(id, 0, sorted.length, 0);
+  }
+
+  machine(machine: ByteMachine): number {
+    let id = this.#machineIds.get(machine.name);
+    if (id === undefined) {
+      id = this.#machines.push(machine) - 1;
+      this.#machineIds.set(machine.name, id);
+    }
+    return this.#machineNode(id, machine.start);
+  }
+
+  cat(...items: readonly number[]): number {
+    let out = EPSILON;
+    for (let i = items.length - 1; i >= 0; i--) out = this.#cat(items[i] as number, out);
+    return out;
+  }
+
+  alt(items: readonly number[]): number {
+    if (items.length === 0) return NEVER;
+    if (items.length === 1) return items[0] as number;
+    const flat = new Set<number>();
+    this.#flatten(Kind.Alt, items, flat);
+    flat.delete(NEVER);
+    if (flat.has(this.all)) return this.all;
+    if (flat.size <= 1) return flat.size === 0 ? NEVER : (flat.values().next().value as number);
+    this.#mergeSets(flat);
+    if (flat.has(EPSILON)) {
+      for (const item of flat)
+        if (item !== EPSILON && this.nullable(item)) {
+          flat.delete(EPSILON);
+          break;
+        }
+    }
+    return this.#list(Kind.Alt, flat);
+  }
+
+  and(items: readonly number[]): number {
+    if (items.length === 0) return this.all;
+    if (items.length === 1) return items[0] as number;
+    const flat = new Set<number>();
+    this.#flatten(Kind.And, items, flat);
+    flat.delete(this.all);
+    if (flat.has(NEVER)) return NEVER;
+    if (flat.has(EPSILON)) {
+      for (const item of flat) if (!this.nullable(item)) return NEVER;
+      return EPSILON;
+    }
+    for (const item of flat) if (flat.has(this.not(item))) return NEVER;
+    if (flat.size === 0) return this.all;
+    return this.#list(Kind.And, flat);
+  }
+
+  /** Byte strings the lexeme does not match. Intersect with a universe: its result contains ill-formed text too. */
+  not(lexeme: number): number {
+    const start = this.#table.start(lexeme);
+    if (this.#table.pool[start] === Kind.Not) return this.#table.pool[start + 1] as number;
+    return this.#make([Kind.Not, lexeme], this.nullable(lexeme) ? 0 : 1);
+  }
+
+  /** @param max Infinity for unbounded. */
+  repeat(item: number, min: number, max: number): number {
+    if (min > max) return NEVER;
+    if (item === EPSILON || max === 0) return EPSILON;
+    if (item === NEVER) return min === 0 ? EPSILON : NEVER;
+    const least = this.nullable(item) ? 0 : min;
+    if (least === 1 && max === 1) return item;
+    const bound = max === Number.POSITIVE_INFINITY ? -1 : max;
+    return this.#make([Kind.Repeat, item, least, bound], least === 0 ? 1 : 0);
+  }
+
+  optional(item: number): number {
+    return this.alt([EPSILON, item]);
+  }
+
+  /** Declares a lexeme to match at least every JSON-safe character: what the vocabulary's slices are asked about. */
+  declareSafeCharacter(lexeme: number): void {
+    this.#safeCharacters.add(lexeme);
+  }
+
+  // ---- questions ----------------------------------------------------------------------------------------------
+
+  /** True when nothing matches. Remembered per lexeme. @throws SglangError UNSUPPORTED past `maxSearch` states. */
+  isEmpty(lexeme: number): boolean {
+    const facts = this.#facts[lexeme] as number;
+    if ((facts & 2) === 0) return lexeme === NEVER;
+    const known = (facts >> 2) & 3;
+    if (known !== 0) return known === 1;
+    const empty = this.#decideEmpty(lexeme);
+    this.#facts[lexeme] = (this.#facts[lexeme] as number) | ((empty ? 1 : 2) << 2);
+    return empty;
+  }
+
+  /**
+   * How many JSON-safe characters may follow without the lexeme dying, whatever they are: 0 when unknown, Infinity when
+   * any number. A lower bound: masks of vocabulary slices rest on it.
+   */
+  safeReach(lexeme: number): number {
+    const known = this.#reach[lexeme];
+    if (known !== undefined) return known;
+    const reach = this.#decideReach(lexeme);
+    this.#reach[lexeme] = reach;
+    return reach;
+  }
+
+  /** Bytes, one of each kind, that between them show every behaviour of the lexeme. */
+  representatives(lexeme: number): Uint8Array {
+    return this.#classesOf(lexeme).bytes;
+  }
+
+  /** The only byte that may come next, or -1 when there is a choice, or nothing more has to come. */
+  onlyByte(lexeme: number): number {
+    if (this.nullable(lexeme)) return -1;
+    const classes = this.#classesOf(lexeme);
+    let only = -1;
+    for (let i = 0; i < classes.bytes.length; i++) {
+      if (this.next(lexeme, classes.bytes[i] as number) === NEVER) continue;
+      if (only >= 0 || (classes.sizes[i] as number) > 1) return -1;
+      only = classes.bytes[i] as number;
+    }
+    return only;
+  }
+
+  /** Whether the lexeme matches these bytes, whole. */
+  matches(lexeme: number, bytes: Uint8Array): boolean {
+    let state = lexeme;
+    for (const byte of bytes) {
+      state = this.#derive(state, byte);
+      if (state === NEVER) return false;
+    }
+    return this.nullable(state);
+  }
+
+  // ---- internals ----------------------------------------------------------------------------------------------
+
+  #make(record: readonly number[], nullable: number): number {
+    const before = this.#table.size;
+    const id = this.#table.intern(record);
+    if (this.#table.size === before) return id;
+    if (id >= this.#maxLexemes) {
+      throw new SglangError(
+        "UNSUPPORTED",
+        `The grammar needs more than ${this.#maxLexemes} automaton states; simplify its patterns or lower their repetition counts.`,
+        { field: "grammar", expected: `at most ${this.#maxLexemes} states` },
+      );
+    }
+    this.#facts.push(nullable | (this.#needsSearch(record) ? 2 : 0));
+    return id;
+  }
+
+  #needsSearch(record: readonly number[]): boolean {
+    switch (record[0]) {
+      case Kind.And:
+      case Kind.Not:
+      case Kind.Machine:
+        return true;
+      case Kind.Cat:
+      case Kind.Alt:
+        return record.some((item, i) => i > 0 && ((this.#facts[item] as number) & 2) !== 0);
+      case Kind.Repeat:
+        return ((this.#facts[record[1] as number] as number) & 2) !== 0;
+      default:
+        return false;
+    }
+  }
+
+  #cat(first: number, rest: number): number {
+    if (first === NEVER || rest === NEVER) return NEVER;
+    if (first === EPSILON) return rest;
+    if (rest === EPSILON) return first;
+    const start = this.#table.start(first);
+    if (this.#table.pool[start] === Kind.Cat) {
+      const head = this.#table.pool[start + 1] as number;
+      const tail = this.#table.pool[start + 2] as number;
+      return this.#cat(head, this.#cat(tail, rest));
+    }
+    return this.#make([Kind.Cat, first, rest], this.nullable(first) && this.nullable(rest) ? 1 : 0);
+  }
+
+  #flatten(kind: Kind, items: Iterable<number>, into: Set<number>): void {
+    for (const item of items) {
+      const start = this.#table.start(item);
+      if (this.#table.pool[start] === kind) {
+        const end = this.#table.end(item);
+        for (let i = start + 1; i < end; i++) into.add(this.#table.pool[i] as number);
+      } else into.add(item);
+    }
+  }
+
+  #mergeSets(flat: Set<number>): void {
+    let bits: Int32Array | undefined;
+    let count = 0;
+    for (const item of flat) {
+      const start = this.#table.start(item);
+      if (this.#table.pool[start] !== Kind.Set) continue;
+      bits ??= new Int32Array(8);
+      const from = this.#sets.start(this.#table.pool[start + 1] as number);
+      for (let i = 0; i < 8; i++) bits[i] = (bits[i] as number) | (this.#sets.pool[from + i] as number);
+      count++;
+    }
+    if (bits === undefined || count < 2) return;
+    for (const item of [...flat]) if (this.#table.pool[this.#table.start(item)] === Kind.Set) flat.delete(item);
+    flat.add(this.byteSet(bits));
+  }
+
+  #list(kind: Kind.Alt | Kind.And, items: Set<number>): number {
+    if (items.size === 1) return items.values().next().value as number;
+    const sorted = [...items].sort((a, b) => a - b);
+    const nullable =
+      kind === Kind.Alt ? sorted.some((i) => this.nullable(i)) : sorted.every((i) => this.nullable(i));
+    return this.#make([kind, ...sorted], nullable ? 1 : 0);
+  }
+
+  #literalsNode(list: number, lo: number, hi: number, depth: number): number {
+    if (lo >= hi) return NEVER;
+    const first = (this.#literalLists[list] as Uint8Array[])[lo] as Uint8Array;
+    const nullable = first.length === depth;
+    if (nullable && hi === lo + 1) return EPSILON;
+    return this.#make([Kind.Literals, list, lo, hi, depth], nullable ? 1 : 0);
+  }
+
+  #machineNode(machine: number, state: number): number {
+    if (state < 0) return NEVER;
+    const accepts = (this.#machines[machine] as ByteMachine).accepts(state);
+    return this.#make([Kind.Machine, machine, state], accepts ? 1 : 0);
+  }
+
+  #derive(lexeme: number, byte: number): number {
+    const start = this.#table.start(lexeme);
+    const pool = this.#table.pool;
+    const a = pool[start + 1] as number;
+    switch (pool[start]) {
+      case Kind.Set: {
+        const word = this.#sets.pool[this.#sets.start(a) + (byte >> 5)] as number;
+        return (word >>> (byte & 31)) & 1 ? EPSILON : NEVER;
+      }
+      case Kind.Cat: {
+        const rest = pool[start + 2] as number;
+        const stepped = this.#cat(this.#derive(a, byte), rest);
+        return this.nullable(a) ? this.alt([stepped, this.#derive(rest, byte)]) : stepped;
+      }
+      case Kind.Alt:
+      case Kind.And: {
+        const isAlt = pool[start] === Kind.Alt;
+        const items: number[] = [];
+        const end = this.#table.end(lexeme);
+        for (let i = start + 1; i < end; i++) {
+          const derived = this.#derive(this.#table.pool[i] as number, byte);
+          if (derived === NEVER) {
+            if (!isAlt) return NEVER;
+          } else items.push(derived);
+        }
+        return isAlt ? this.alt(items) : this.and(items);
+      }
+      case Kind.Not:
+        return this.not(this.#derive(a, byte));
+      case Kind.Repeat: {
+        const min = pool[start + 2] as number;
+        const max = pool[start + 3] as number;
+        const stepped = this.#derive(a, byte);
+        if (stepped === NEVER) return NEVER;
+        const rest = this.repeat(a, Math.max(0, min - 1), max < 0 ? Number.POSITIVE_INFINITY : max - 1);
+        return this.#cat(stepped, rest);
+      }
+      case Kind.Literals:
+        return this.#deriveLiterals(a, pool[start + 2] as number, pool[start + 3] as number, pool[start + 4] as number, byte);
+      case Kind.Machine:
+        return this.#machineNode(a, (this.#machines[a] as ByteMachine).next(pool[start + 2] as number, byte));
+      default:
+        return NEVER;
+    }
+  }
+
+  #deriveLiterals(list: number, lo: number, hi: number, depth: number, byte: number): number {
+    const strings = this.#literalLists[list] as Uint8Array[];
+    const lower = (target: number): number => {
+      let from = lo;
+      let to = hi;
+      while (from < to) {
+        const mid = (from + to) >> 1;
+        const s = strings[mid] as Uint8Array;
+        const value = depth < s.length ? (s[depth] as number) : -1;
+        if (value < target) from = mid + 1;
+        else to = mid;
+      }
+      return from;
+    };
+    return this.#literalsNode(list, lower(byte), lower(byte + 1), depth + 1);
+  }
+
+  #decideEmpty(lexeme: number): boolean {
+    const start = this.#table.start(lexeme);
+    const pool = this.#table.pool;
+    if (this.nullable(lexeme)) return false;
+    switch (pool[start]) {
+      case Kind.Cat: {
+        const rest = pool[start + 2] as number;
+        return this.isEmpty(pool[start + 1] as number) || this.isEmpty(rest);
+      }
+      case Kind.Alt: {
+        const items = Array.from(pool.subarray(start + 1, this.#table.end(lexeme)));
+        return items.every((item) => this.isEmpty(item));
+      }
+      case Kind.Repeat:
+        return this.isEmpty(pool[start + 1] as number);
+      default:
+        return this.#search(lexeme);
+    }
+  }
+
+  /** Breadth-first search for an accepting state; everything found on the way to one is remembered as not empty. */
+  #search(root: number): boolean {
+    const order = [root];
+    const parents = new Map<number, number[]>([[root, []]]);
+    const live: number[] = [];
+    for (let i = 0; i < order.length && live.length === 0; i++) {
+      const state = order[i] as number;
+      for (const byte of this.representatives(state)) {
+        const to = this.#derive(state, byte);
+        if (to === NEVER) continue;
+        const facts = this.#facts[to] as number;
+        const known = facts >> 2;
+        if (known === 1) continue;
+        const sources = parents.get(to);
+        if (sources !== undefined) sources.push(state);
+        else {
+          parents.set(to, [state]);
+          order.push(to);
+          if (order.length > this.#maxSearch) {
+            throw new SglangError(
+              "UNSUPPORTED",
+              `A combination of patterns needs more than ${this.#maxSearch} states to be decided; simplify the patterns or the lengths they are combined with.`,
+              { field: "grammar", expected: `at most ${this.#maxSearch} states` },
+            );
+          }
+        }
+        if ((facts & 2) === 0 || known === 2 || this.nullable(to)) {
+          live.push(to);
+          break;
+        }
+      }
+    }
+    if (live.length === 0) {
+      for (const state of order) this.#facts[state] = (this.#facts[state] as number) | (1 << 2);
+      return true;
+    }
+    const marked = new Set<number>();
+    while (live.length > 0) {
+      const state = live.pop() as number;
+      if (marked.has(state)) continue;
+      marked.add(state);
+      if (((this.#facts[state] as number) & 2) !== 0) {
+        this.#facts[state] = ((this.#facts[state] as number) & 3) | (2 << 2);
+      }
+      for (const source of parents.get(state) ?? []) live.push(source);
+    }
+    return false;
+  }
+
+  /** Bytes partitioned by behaviour: one of each class, and how many it stands for. */
+  #classesOf(lexeme: number): ByteClasses {
+    const sets = new Set<number>();
+    const singles = new Set<number>();
+    this.#firstSets(lexeme, sets, singles);
+    const key = `${[...sets].sort((a, b) => a - b)}|${[...singles].sort((a, b) => a - b)}`;
+    const known = this.#classes.get(key);
+    if (known !== undefined) return known;
+    const starts = [...sets].map((id) => this.#sets.start(id));
+    const seen = new Map<string, number>();
+    const bytes: number[] = [];
+    const sizes: number[] = [];
+    for (let b = 0; b < 256; b++) {
+      let signature = singles.has(b) ? `b${b}` : "";
+      for (const start of starts) signature += ((this.#sets.pool[start + (b >> 5)] as number) >>> (b & 31)) & 1;
+      const index = seen.get(signature);
+      if (index === undefined) {
+        seen.set(signature, bytes.length);
+        bytes.push(b);
+        sizes.push(1);
+      } else sizes[index] = (sizes[index] as number) + 1;
+    }
+    const classes = { bytes: Uint8Array.from(bytes), sizes: Uint16Array.from(sizes) };
+    this.#classes.set(key, classes);
+    return classes;
+  }
+
+  #firstSets(lexeme: number, sets: Set<number>, singles: Set<number>): void {
+    const start = this.#table.start(lexeme);
+    const pool = this.#table.pool;
+    const a = pool[start + 1] as number;
+    switch (pool[start]) {
+      case Kind.Set:
+        sets.add(a);
+        return;
+      case Kind.Cat:
+        this.#firstSets(a, sets, singles);
+        if (this.nullable(a)) this.#firstSets(pool[start + 2] as number, sets, singles);
+        return;
+      case Kind.Alt:
+      case Kind.And:
+        for (let i = start + 1; i < this.#table.end(lexeme); i++) this.#firstSets(pool[i] as number, sets, singles);
+        return;
+      case Kind.Not:
+      case Kind.Repeat:
+        this.#firstSets(a, sets, singles);
+        return;
+      case Kind.Literals: {
+        const strings = this.#literalLists[a] as Uint8Array[];
+        const depth = pool[start + 4] as number;
+        for (let i = pool[start + 2] as number; i < (pool[start + 3] as number); i++) {
+          const s = strings[i] as Uint8Array;
+          if (depth < s.length) singles.add(s[depth] as number);
+        }
+        return;
+      }
+      case Kind.Machine:
+        for (const byte of (this.#machines[a] as ByteMachine).alphabet) singles.add(byte);
+    }
+  }
+
+  #decideReach(lexeme: number): number {
+    const start = this.#table.start(lexeme);
+    const pool = this.#table.pool;
+    switch (pool[start]) {
+      case Kind.Cat: {
+        const rest = pool[start + 2] as number;
+        return this.isEmpty(rest) ? 0 : this.safeReach(pool[start + 1] as number);
+      }
+      case Kind.Repeat: {
+        if (!this.#safeCharacters.has(pool[start + 1] as number)) return 0;
+        const max = pool[start + 3] as number;
+        return max < 0 ? Number.POSITIVE_INFINITY : max;
+      }
+      case Kind.Alt: {
+        let best = 0;
+        for (const item of Array.from(pool.subarray(start + 1, this.#table.end(lexeme)))) best = Math.max(best, this.safeReach(item));
+        return best;
+      }
+      case Kind.And: {
+        // One endless part, all others complements of finite sets: whatever is read, something stays to be read.
+        const items = Array.from(pool.subarray(start + 1, this.#table.end(lexeme)));
+        let endless = 0;
+        for (const item of items) {
+          const at = this.#table.start(item);
+          if (this.#table.pool[at] === Kind.Not && this.#isFinite(this.#table.pool[at + 1] as number)) continue;
+          if (this.safeReach(item) !== Number.POSITIVE_INFINITY) return 0;
+          endless++;
+        }
+        return endless === 1 ? Number.POSITIVE_INFINITY : 0;
+      }
+      default:
+        return lexeme === this.all ? Number.POSITIVE_INFINITY : 0;
+    }
+  }
+
+  #isFinite(lexeme: number): boolean {
+    const start = this.#table.start(lexeme);
+    const pool = this.#table.pool;
+    switch (pool[start]) {
+      case Kind.Never:
+      case Kind.Epsilon:
+      case Kind.Set:
+      case Kind.Literals:
+        return true;
+      case Kind.Cat:
+        return this.#isFinite(pool[start + 1] as number) && this.#isFinite(pool[start + 2] as number);
+      case Kind.Alt: {
+        const items = Array.from(pool.subarray(start + 1, this.#table.end(lexeme)));
+        return items.every((item) => this.#isFinite(item));
+      }
+      default:
+        return false;
+    }
+  }
+}
+
+export function compareBytes(a: Uint8Array, b: Uint8Array): number {
+  const n = Math.min(a.length, b.length);
+  for (let i = 0; i < n; i++) {
+    const d = (a[i] as number) - (b[i] as number);
+    if (d !== 0) return d;
+  }
+  return a.length - b.length;
+}
+
+function latin1(bytes: Uint8Array): string {
+  let out = "";
+  for (const byte of bytes) out += String.fromCharCode(byte);
+  return out;
+}

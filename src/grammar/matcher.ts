@@ -1,0 +1,126 @@
+/**
+ * One text being written under a grammar: what a request holds while it runs.
+ *
+ * A matcher is a number (its configuration) and the numbers before it; forking and rolling back cost nothing. All
+ * matchers of a grammar share its automaton and masks.
+ */
+import { invalidField } from "../core/errors.js";
+import { DEAD } from "./automaton.js";
+import type { CompiledGrammar } from "./compiler.js";
+
+export class Matcher {
+  readonly grammar: CompiledGrammar;
+  /** Configuration before each accepted token, then the current one. -1 stands for "ended". */
+  readonly #history: number[];
+
+  /** @internal Use {@link CompiledGrammar.matcher}. */
+  constructor(grammar: CompiledGrammar, history?: readonly number[]) {
+    this.grammar = grammar;
+    this.#history = history === undefined ? [grammar.automaton.start] : [...history];
+  }
+
+  /** Number of accepted tokens (and byte strings) that can be rolled back. */
+  get length(): number {
+    return this.#history.length - 1;
+  }
+
+  /** The automaton's configuration; equal numbers mean equal futures. -1 after the end. */
+  get configuration(): number {
+    return this.#history[this.#history.length - 1] as number;
+  }
+
+  /**
+   * Reads a token. An end token is accepted where the text may end and terminates the matcher.
+   * @returns false, with nothing changed, when the grammar does not allow it.
+   */
+  acceptToken(id: number): boolean {
+    const at = this.configuration;
+    if (at < 0) return false;
+    const { vocabulary, automaton } = this.grammar;
+    if (vocabulary.eosTokenIds.includes(id)) {
+      if (!automaton.accepts(at)) return false;
+      this.#history.push(-1);
+      return true;
+    }
+    if (vocabulary.ordinary[id] !== 1) return false;
+    return this.#read(vocabulary.bytesOf(id));
+  }
+
+  /** Reads bytes as one step of history. @returns false, with nothing changed, when the grammar does not allow them. */
+  acceptBytes(bytes: Uint8Array): boolean {
+    return this.configuration >= 0 && this.#read(bytes);
+  }
+
+  /** Reads text as one step of history. */
+  acceptText(text: string): boolean {
+    return this.acceptBytes(new TextEncoder().encode(text));
+  }
+
+  /** Whether an end token has been accepted. */
+  isTerminated(): boolean {
+    return this.configuration < 0;
+  }
+
+  /** Whether the text so far is complete: an end token is allowed, or was accepted. */
+  canTerminate(): boolean {
+    const at = this.configuration;
+    return at < 0 || this.grammar.automaton.accepts(at);
+  }
+
+  /** Whether the text is complete and nothing but an end token can follow. */
+  mustTerminate(): boolean {
+    const at = this.configuration;
+    return at < 0 || !this.grammar.automaton.continues(at);
+  }
+
+  /** The mask of tokens allowed next, shared with everyone in the same situation: do not write to it. */
+  mask(): Int32Array {
+    const at = this.configuration;
+    return at < 0 ? this.grammar.masks.end : this.grammar.masks.of(at);
+  }
+
+  /**
+   * Copies the mask to `out[offset ...]`: bit `id & 31` of word `id >> 5`. After the end only end tokens are allowed.
+   * Bits from the vocabulary's size up are 0.
+   */
+  fillBitmask(out: Int32Array | Uint32Array, offset = 0): void {
+    const mask = this.mask();
+    if (offset < 0 || offset + mask.length > out.length) {
+      throw invalidField("bitmask", `an array with at least ${offset + mask.length} words`, out.length);
+    }
+    out.set(mask, offset);
+  }
+
+  /** Takes the last `count` tokens back. */
+  rollback(count: number): void {
+    if (!Number.isInteger(count) || count < 0 || count > this.length) {
+      throw invalidField("count", `an integer from 0 to ${this.length}, the tokens accepted so far`, count);
+    }
+    this.#history.length -= count;
+  }
+
+  /** An independent matcher at the same place, with the same history. */
+  fork(): Matcher {
+    return new Matcher(this.grammar, this.#history);
+  }
+
+  /** The bytes that must come next, as far as there is no choice, at most `limit` of them. */
+  forcedBytes(limit = 4_096): Uint8Array {
+    const bytes: number[] = [];
+    const { automaton } = this.grammar;
+    for (let at = this.configuration; at >= 0 && bytes.length < limit; ) {
+      const byte = automaton.forcedByte(at);
+      if (byte < 0) break;
+      bytes.push(byte);
+      at = automaton.next(at, byte);
+    }
+    return Uint8Array.from(bytes);
+  }
+
+  #read(bytes: Uint8Array): boolean {
+    const to = this.grammar.automaton.read(this.configuration, bytes);
+    if (to === DEAD) return false;
+    this.#history.push(to);
+    return true;
+  }
+}

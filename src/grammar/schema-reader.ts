@@ -1,0 +1,606 @@
+/**
+ * Reads JSON Schema keywords into {@link ValueSet}s: what each keyword means, and which are refused.
+ *
+ * Every keyword that restricts values is either taken into the set exactly or refused with an error that carries the
+ * JSON pointer of the keyword. Annotations are skipped; formats nobody defined are reported in `warnings`.
+ */
+import { SglangError } from "../core/errors.js";
+import { lengthBounds } from "./encode.js";
+import { formatExpression } from "./formats.js";
+import type { Expression } from "./ir.js";
+import type { JsonLexemes, NumberTerm, StringTerm } from "./json-lexemes.js";
+import type { JsonObject, JsonValue } from "./json-text.js";
+import { multiplesOf } from "./number-machine.js";
+import { regexToExpression } from "./regex.js";
+import { SchemaDocument } from "./schema-document.js";
+import {
+  ALL_VALUES,
+  ANY_ARRAY,
+  ANY_OBJECT,
+  type ArrayShape,
+  type ContainsRule,
+  complementSet,
+  FALSE,
+  type Formula,
+  Formulas,
+  intersectSets,
+  isImpossibleObject,
+  type KeyRule,
+  type KeySet,
+  NO_VALUES,
+  type ObjectShape,
+  type PartOracle,
+  TRUE,
+  uniteSets,
+  type ValueSet,
+} from "./schema-set.js";
+
+export interface ReaderLimits {
+  /** Alternatives one schema may multiply out to. @default 512 */
+  maxShapes?: number;
+  /** Combinations of schemas that may come up. @default 200_000 */
+  maxFormulas?: number;
+}
+
+type PatternTerm = StringTerm & { readonly kind: "pattern" };
+
+interface Atom {
+  readonly node: JsonObject;
+  readonly pointer: string;
+  /** Base URI for references inside. */
+  readonly base: string;
+}
+
+/** How deep emptiness is looked for inside parts while shapes are multiplied; deeper is decided later, exactly. */
+const EMPTINESS_DEPTH = 4;
+
+export class SchemaReader implements PartOracle {
+  readonly formulas = new Formulas();
+  readonly json: JsonLexemes;
+  readonly document: SchemaDocument;
+  /** What was not enforced because the specification makes it an annotation. */
+  readonly warnings: string[] = [];
+  readonly #atoms: Atom[] = [];
+  readonly #atomIds = new Map<JsonObject, Formula>();
+  readonly #sets = new Map<Formula, ValueSet>();
+  readonly #open = new Set<Formula>();
+  readonly #empty = new Map<Formula, boolean>();
+  readonly #patterns = new Map<string, PatternTerm>();
+  readonly #maxShapes: number;
+  readonly #maxFormulas: number;
+  #emptinessDepth = 0;
+  /** Where we are, for errors raised inside the algebra. */
+  #pointer = "#";
+
+  constructor(document: SchemaDocument, json: JsonLexemes, limits: ReaderLimits = {}) {
+    this.document = document;
+    this.json = json;
+    this.#maxShapes = limits.maxShapes ?? 512;
+    this.#maxFormulas = limits.maxFormulas ?? 200_000;
+  }
+
+  /** The formula of the whole document. */
+  root(): Formula {
+    return this.#formula(this.document.root, "#", this.document.baseUri);
+  }
+
+  /** Where the formula, or the first part of it, was written. */
+  pointerOf(formula: Formula): string {
+    const node = this.formulas.get(formula);
+    if (node.kind === "atom") return (this.#atoms[node.index] as Atom).pointer;
+    if (node.kind === "and") return this.pointerOf(node.items[0] as Formula);
+    return node.kind === "not" ? this.pointerOf(node.item) : "#";
+  }
+
+  /** The values that fulfil a formula. Remembered. */
+  setOf(formula: Formula): ValueSet {
+    const known = this.#sets.get(formula);
+    if (known !== undefined) return known;
+    if (this.#open.has(formula)) this.#refuse("$ref", "a reference leads back to itself without anything in between");
+    if (this.formulas.size > this.#maxFormulas) this.#refuse("", "the schema combines too many parts");
+    const pointer = this.#pointer;
+    this.#open.add(formula);
+    try {
+      const set = this.#makeSet(formula);
+      this.#sets.set(formula, set);
+      return set;
+    } finally {
+      this.#open.delete(formula);
+      this.#pointer = pointer;
+    }
+  }
+
+  #makeSet(formula: Formula): ValueSet {
+    const node = this.formulas.get(formula);
+    switch (node.kind) {
+      case "true":
+        return ALL_VALUES;
+      case "false":
+        return NO_VALUES;
+      case "not":
+        return complementSet(this.setOf(node.item), this);
+      case "and":
+        return node.items.map((item) => this.setOf(item)).reduce((a, b) => intersectSets(a, b, this));
+      case "atom":
+        return this.#read(this.#atoms[node.index] as Atom);
+    }
+  }
+
+  // ---- what the algebra asks ----------------------------------------------------------------------------------
+
+  hasKey(keys: KeySet, name: string): boolean {
+    const matches = (lexeme: number): boolean =>
+      this.json.hasString({ kind: "pattern", lexeme, bounds: [0, Number.POSITIVE_INFINITY] }, name);
+    if (keys.kind === "lexeme") return matches(keys.lexeme);
+    return !keys.names.has(name) && !keys.patterns.some(matches);
+  }
+
+  isSurelyEmpty(formula: Formula): boolean {
+    if (formula === TRUE) return false;
+    if (formula === FALSE) return true;
+    const known = this.#empty.get(formula);
+    if (known !== undefined) return known;
+    if (this.#open.has(formula) || this.#emptinessDepth >= EMPTINESS_DEPTH) return false;
+    this.#emptinessDepth++;
+    try {
+      const empty = this.isEmptySet(this.setOf(formula));
+      this.#empty.set(formula, empty);
+      return empty;
+    } finally {
+      this.#emptinessDepth--;
+    }
+  }
+
+  /** True when no value of any type is left; shapes count as values. */
+  isEmptySet(set: ValueSet): boolean {
+    if (set.hasNull || set.hasTrue || set.hasFalse || set.arrays.length > 0 || set.objects.length > 0) return false;
+    return !this.hasNumbers(set) && !this.hasStrings(set);
+  }
+
+  hasNumbers(set: ValueSet): boolean {
+    if (set.numbers.kind === "none") return false;
+    return set.numbers.kind === "any" || !this.json.lexemes.isEmpty(this.json.numberLexeme(set.numbers));
+  }
+
+  hasStrings(set: ValueSet): boolean {
+    if (set.strings.kind === "none") return false;
+    return set.strings.kind === "any" || !this.json.lexemes.isEmpty(this.json.stringContent(set.strings));
+  }
+
+  checkSize(shapes: number): void {
+    if (shapes > this.#maxShapes) {
+      this.#refuse("", `its combinations multiply out to more than ${this.#maxShapes} alternatives`);
+    }
+  }
+
+  refuseNotUnique(): never {
+    this.#refuse("uniqueItems", "it cannot be enforced under a negation or an overlapping oneOf");
+  }
+
+  /** @throws SglangError UNSUPPORTED that names `pointer/keyword`. */
+  refuse(pointer: string, keyword: string, why: string): never {
+    const field = keyword === "" ? pointer : `${pointer}/${keyword}`;
+    throw new SglangError("UNSUPPORTED", `The schema cannot be enforced exactly at ${field}: ${why}.`, { field });
+  }
+
+  #refuse(keyword: string, why: string): never {
+    this.refuse(this.#pointer, keyword, why);
+  }
+
+  #malformed(keyword: string, expected: string, found: JsonValue | undefined): never {
+    const field = `${this.#pointer}/${keyword}`;
+    const shown = JSON.stringify(found instanceof Map ? Object.fromEntries(found) : found)?.slice(0, 60) ?? "nothing";
+    throw new SglangError("INVALID_REQUEST", `${field} must be ${expected}, got ${shown}.`, { field, expected, found: shown });
+  }
+
+  // ---- schemas ------------------------------------------------------------------------------------------------
+
+  #formula(node: JsonValue | undefined, pointer: string, base: string): Formula {
+    if (node === true) return TRUE;
+    if (node === false) return FALSE;
+    if (!(node instanceof Map)) {
+      const at = pointer.lastIndexOf("/");
+      this.#pointer = pointer.slice(0, Math.max(at, 1));
+      this.#malformed(pointer.slice(at + 1), "a schema (an object or a boolean)", node);
+    }
+    if (node.size === 0) return TRUE;
+    const known = this.#atomIds.get(node);
+    if (known !== undefined) return known;
+    const formula = this.formulas.atom(this.#atoms.push({ node, pointer, base: this.document.baseOf(node, base) }) - 1);
+    this.#atomIds.set(node, formula);
+    return formula;
+  }
+
+  /** A formula for exactly that value. */
+  #constant(value: JsonValue): Formula {
+    return this.#formula(new Map<string, JsonValue>([["enum", [value]]]), this.#pointer, this.document.baseUri);
+  }
+
+  #child(atom: Atom, node: JsonValue | undefined, ...path: (string | number)[]): Formula {
+    const suffix = path.map((part) => `/${String(part).replaceAll("~", "~0").replaceAll("/", "~1")}`).join("");
+    const formula = this.#formula(node, atom.pointer + suffix, atom.base);
+    this.#pointer = atom.pointer;
+    return formula;
+  }
+
+  #read(atom: Atom): ValueSet {
+    this.#pointer = atom.pointer;
+    const { node } = atom;
+    const ref = node.get("$ref");
+    if (ref !== undefined && this.document.refHidesSiblings) return this.#reference(atom, "$ref", ref);
+    let set = this.#typed(atom);
+    const and = (other: ValueSet): void => {
+      this.#pointer = atom.pointer;
+      set = intersectSets(set, other, this);
+    };
+    if (node.has("enum")) {
+      const values = node.get("enum");
+      if (!Array.isArray(values)) this.#malformed("enum", "an array", values);
+      and(this.#values(values));
+    }
+    if (node.has("const") && this.document.has("const")) and(this.#values([node.get("const") as JsonValue]));
+    for (const keyword of ["$ref", "$dynamicRef", "$recursiveRef"] as const) {
+      const target = node.get(keyword);
+      if (target !== undefined) and(this.#reference(atom, keyword, target));
+    }
+    for (const part of this.#schemas(atom, "allOf")) and(this.setOf(part));
+    const any = this.#schemas(atom, "anyOf");
+    if (any.length > 0) and(this.#union(atom, any));
+    const one = this.#schemas(atom, "oneOf");
+    if (one.length > 0) and(this.#exactlyOne(atom, one));
+    if (node.has("not")) and(this.setOf(this.formulas.not(this.#child(atom, node.get("not"), "not"))));
+    if (node.has("if") && this.document.has("if")) and(this.#conditional(atom));
+    this.#dependencies(atom, and);
+    this.#pointer = atom.pointer;
+    return set;
+  }
+
+  #schemas(atom: Atom, keyword: string): Formula[] {
+    const list = atom.node.get(keyword);
+    if (list === undefined) return [];
+    this.#pointer = atom.pointer;
+    if (!Array.isArray(list) || list.length === 0) this.#malformed(keyword, "an array of schemas, not empty", list);
+    return list.map((item, i) => this.#child(atom, item, keyword, i));
+  }
+
+  #union(atom: Atom, parts: readonly Formula[]): ValueSet {
+    const sets = parts.map((part) => this.setOf(part));
+    this.#pointer = `${atom.pointer}/anyOf`;
+    return uniteSets(sets, this);
+  }
+
+  /** Each branch without those others that overlap with it. */
+  #exactlyOne(atom: Atom, parts: readonly Formula[]): ValueSet {
+    const own = parts.map((part) => this.setOf(part));
+    const out = parts.map((part, i) => {
+      let set = own[i] as ValueSet;
+      parts.forEach((other, j) => {
+        if (i === j) return;
+        this.#pointer = `${atom.pointer}/oneOf/${j}`;
+        if (part === other) set = NO_VALUES;
+        else if (!this.isEmptySet(intersectSets(set, own[j] as ValueSet, this))) {
+          set = intersectSets(set, this.setOf(this.formulas.not(other)), this);
+        }
+      });
+      return set;
+    });
+    this.#pointer = `${atom.pointer}/oneOf`;
+    return uniteSets(out, this);
+  }
+
+  #conditional(atom: Atom): ValueSet {
+    const condition = this.#child(atom, atom.node.get("if"), "if");
+    const branch = (keyword: "then" | "else"): Formula =>
+      atom.node.has(keyword) ? this.#child(atom, atom.node.get(keyword), keyword) : TRUE;
+    const yes = branch("then");
+    const no = branch("else");
+    if (yes === TRUE && no === TRUE) return ALL_VALUES;
+    const sets = [this.setOf(this.formulas.and([condition, yes])), this.setOf(this.formulas.and([this.formulas.not(condition), no]))];
+    this.#pointer = `${atom.pointer}/if`;
+    return uniteSets(sets, this);
+  }
+
+  #dependencies(atom: Atom, and: (set: ValueSet) => void): void {
+    for (const keyword of ["dependentRequired", "dependentSchemas", "dependencies"]) {
+      const table = atom.node.get(keyword);
+      if (table === undefined) continue;
+      this.#pointer = atom.pointer;
+      if (!(table instanceof Map)) this.#malformed(keyword, "an object", table);
+      for (const [name, demand] of table) {
+        const without: ObjectShape = { ...ANY_OBJECT, names: new Map([[name, FALSE]]) };
+        if (Array.isArray(demand)) {
+          const names = this.#nameList(demand, `${keyword}/${name}`);
+          and({ ...ALL_VALUES, objects: [without, { ...ANY_OBJECT, required: new Set([name, ...names]) }] });
+          continue;
+        }
+        const demanded = this.setOf(this.#child(atom, demand, keyword, name));
+        const present: ValueSet = { ...ALL_VALUES, objects: [{ ...ANY_OBJECT, required: new Set([name]) }] };
+        const both = intersectSets(present, demanded, this);
+        and({ ...ALL_VALUES, objects: [without, ...both.objects] });
+      }
+    }
+  }
+
+  #reference(atom: Atom, keyword: string, target: JsonValue): ValueSet {
+    if (typeof target !== "string") this.#malformed(keyword, "a string", target);
+    const found = this.document.resolve(target, atom.base, keyword);
+    if (found === undefined) this.#refuse(keyword, `${JSON.stringify(target)} does not lead to a schema in this document`);
+    if (found === "dynamic") this.#refuse(keyword, "its target depends on the path taken to it");
+    return this.setOf(this.#formula(found.node, found.pointer, found.base));
+  }
+
+  /** Exactly these values. */
+  #values(values: readonly JsonValue[]): ValueSet {
+    const numbers = values.filter((value): value is number => typeof value === "number");
+    const strings = values.filter((value): value is string => typeof value === "string");
+    const arrays: ArrayShape[] = [];
+    const objects: ObjectShape[] = [];
+    for (const value of values) {
+      if (Array.isArray(value)) {
+        const prefix = value.map((item) => this.#constant(item));
+        arrays.push({ ...ANY_ARRAY, prefix, rest: FALSE, min: value.length, max: value.length });
+      } else if (value instanceof Map) {
+        const names = new Map([...value].map(([key, item]) => [key, this.#constant(item)]));
+        objects.push({ ...ANY_OBJECT, names, required: new Set(value.keys()), max: value.size });
+      }
+    }
+    return {
+      hasNull: values.includes(null),
+      hasTrue: values.includes(true),
+      hasFalse: values.includes(false),
+      numbers: numbers.length === 0 ? { kind: "none" } : { kind: "values", values: [...new Set(numbers)] },
+      strings: strings.length === 0 ? { kind: "none" } : { kind: "values", values: [...new Set(strings)] },
+      arrays,
+      objects,
+    };
+  }
+
+  // ---- keywords by type ---------------------------------------------------------------------------------------
+
+  #typed(atom: Atom): ValueSet {
+    const types = this.#types(atom.node);
+    const has = (type: string): boolean => types === undefined || types.has(type);
+    const numbers: NumberTerm[] = [];
+    if (types?.has("integer") && !types.has("number")) numbers.push({ kind: "integer" });
+    if (has("number") || has("integer")) this.#numberKeywords(atom, numbers);
+    const objects = has("object") ? this.#objectKeywords(atom) : [];
+    return {
+      hasNull: has("null"),
+      hasTrue: has("boolean"),
+      hasFalse: has("boolean"),
+      numbers: has("number") || has("integer") ? conjunction(numbers) : { kind: "none" },
+      strings: has("string") ? this.#stringKeywords(atom) : { kind: "none" },
+      arrays: has("array") ? this.#arrayKeywords(atom) : [],
+      objects: objects.filter((shape) => !isImpossibleObject(shape, this)),
+    };
+  }
+
+  #types(node: JsonObject): Set<string> | undefined {
+    const type = node.get("type");
+    if (type === undefined) return undefined;
+    const list = Array.isArray(type) ? type : [type];
+    const known = ["null", "boolean", "object", "array", "number", "string", "integer"];
+    for (const item of list) {
+      if (typeof item !== "string" || !known.includes(item)) this.#malformed("type", `one of ${known.join(", ")}`, item);
+    }
+    return new Set(list as string[]);
+  }
+
+  #number(atom: Atom, keyword: string): number | undefined {
+    const value = atom.node.get(keyword);
+    if (value !== undefined && typeof value !== "number") this.#malformed(keyword, "a number", value);
+    return value;
+  }
+
+  #count(atom: Atom, keyword: string): number | undefined {
+    const value = this.#number(atom, keyword);
+    if (value !== undefined && (!Number.isInteger(value) || value < 0)) this.#malformed(keyword, "a whole number >= 0", value);
+    return value;
+  }
+
+  #numberKeywords(atom: Atom, out: NumberTerm[]): void {
+    const minimum = this.#number(atom, "minimum");
+    const maximum = this.#number(atom, "maximum");
+    // Draft 4 writes exclusiveness as a flag beside the bound.
+    const flag = (keyword: string): boolean => atom.node.get(keyword) === true;
+    const bound = (keyword: string): number | undefined =>
+      typeof atom.node.get(keyword) === "boolean" ? undefined : this.#number(atom, keyword);
+    if (minimum !== undefined) out.push({ kind: "compare", comparison: flag("exclusiveMinimum") ? ">" : ">=", bound: minimum });
+    if (maximum !== undefined) out.push({ kind: "compare", comparison: flag("exclusiveMaximum") ? "<" : "<=", bound: maximum });
+    const above = bound("exclusiveMinimum");
+    const below = bound("exclusiveMaximum");
+    if (above !== undefined) out.push({ kind: "compare", comparison: ">", bound: above });
+    if (below !== undefined) out.push({ kind: "compare", comparison: "<", bound: below });
+    const divisor = this.#number(atom, "multipleOf");
+    if (divisor === undefined) return;
+    if (divisor <= 0) this.#malformed("multipleOf", "a number > 0", divisor);
+    if (multiplesOf(divisor) === undefined) this.#refuse("multipleOf", `${divisor} has too many digits`);
+    out.push({ kind: "multiple", of: divisor });
+  }
+
+  #stringKeywords(atom: Atom): StringTerm {
+    const parts: StringTerm[] = [];
+    const min = this.#count(atom, "minLength") ?? 0;
+    const max = this.#count(atom, "maxLength") ?? Number.POSITIVE_INFINITY;
+    if (min > max) return { kind: "none" };
+    if (min > 0 || max !== Number.POSITIVE_INFINITY) parts.push({ kind: "length", min, max });
+    const pattern = atom.node.get("pattern");
+    if (pattern !== undefined) {
+      if (typeof pattern !== "string") this.#malformed("pattern", "a string", pattern);
+      parts.push(this.#pattern(pattern, "pattern"));
+    }
+    const format = atom.node.get("format");
+    if (format !== undefined) parts.push(...this.#format(format));
+    return conjunction(parts);
+  }
+
+  #format(format: JsonValue): StringTerm[] {
+    if (typeof format !== "string") this.#malformed("format", "a string", format);
+    const term = this.#regular(`format ${format}`, "format", () => formatExpression(format));
+    if (term !== undefined) return [term];
+    this.warnings.push(`${this.#pointer}/format: ${JSON.stringify(format)} is not a defined format and restricts nothing.`);
+    return [];
+  }
+
+  #pattern(source: string, keyword: string): PatternTerm {
+    return this.#regular(source, keyword, () => regexToExpression(source, undefined, { anchored: false })) as PatternTerm;
+  }
+
+  #regular(key: string, keyword: string, make: () => Expression | null): PatternTerm | undefined {
+    const known = this.#patterns.get(key);
+    if (known !== undefined) return known;
+    try {
+      const expression = make();
+      if (expression === null) return undefined;
+      const lexeme = this.json.encoder.lexeme(expression, "json");
+      const term: PatternTerm = { kind: "pattern", lexeme, bounds: lengthBounds(expression) };
+      this.#patterns.set(key, term);
+      return term;
+    } catch (error) {
+      if (!SglangError.isInstance(error)) throw error;
+      const field = `${this.#pointer}/${keyword}`;
+      throw new SglangError(error.code, `${field}: ${error.message}`, { ...error.details, field }, { cause: error });
+    }
+  }
+
+  #objectKeywords(atom: Atom): ObjectShape[] {
+    const { node } = atom;
+    const names = new Map<string, Formula>();
+    const rules: KeyRule[] = [];
+    const properties = this.#table(node, "properties");
+    for (const [name, schema] of properties) names.set(name, this.#child(atom, schema, "properties", name));
+    const patterns: number[] = [];
+    for (const [source, schema] of this.#table(node, "patternProperties")) {
+      const keys = this.#pattern(source, "patternProperties").lexeme;
+      patterns.push(keys);
+      const value = this.#child(atom, schema, "patternProperties", source);
+      if (value !== TRUE) rules.push({ keys: { kind: "lexeme", lexeme: keys }, value });
+    }
+    if (node.has("additionalProperties")) {
+      const value = this.#child(atom, node.get("additionalProperties"), "additionalProperties");
+      if (value !== TRUE) rules.push({ keys: { kind: "outside", names: new Set(names.keys()), patterns }, value });
+    }
+    if (node.has("propertyNames") && this.document.has("propertyNames")) {
+      const term = this.setOf(this.#child(atom, node.get("propertyNames"), "propertyNames")).strings;
+      this.#pointer = atom.pointer;
+      const others = this.json.stringContent({ kind: "not", item: term });
+      if (term.kind !== "any") rules.push({ keys: { kind: "lexeme", lexeme: others }, value: FALSE });
+    }
+    if (node.has("unevaluatedProperties")) this.#unevaluatedProperties(atom, rules);
+    const required = node.get("required");
+    const demanded = required === undefined ? [] : this.#nameList(required, "required");
+    return [
+      {
+        names,
+        rules,
+        required: new Set(demanded),
+        min: this.#count(atom, "minProperties") ?? 0,
+        max: this.#count(atom, "maxProperties") ?? Number.POSITIVE_INFINITY,
+        exists: [],
+      },
+    ];
+  }
+
+  #table(node: JsonObject, keyword: string): JsonObject {
+    const table = node.get(keyword);
+    if (table === undefined) return new Map();
+    if (!(table instanceof Map)) this.#malformed(keyword, "an object", table);
+    return table;
+  }
+
+  #nameList(list: JsonValue, keyword: string): string[] {
+    if (!Array.isArray(list) || list.some((item) => typeof item !== "string")) {
+      this.#malformed(keyword, "an array of property names", list);
+    }
+    return list as string[];
+  }
+
+  #unevaluatedProperties(atom: Atom, rules: KeyRule[]): void {
+    const value = this.#child(atom, atom.node.get("unevaluatedProperties"), "unevaluatedProperties");
+    if (value === TRUE) return;
+    const names: string[] = [];
+    const patterns: number[] = [];
+    const all = this.#eachStatic(atom, "unevaluatedProperties", (node) => {
+      names.push(...this.#table(node, "properties").keys());
+      for (const source of this.#table(node, "patternProperties").keys()) {
+        patterns.push(this.#pattern(source, "patternProperties").lexeme);
+      }
+      return node.has("additionalProperties");
+    });
+    if (!all) rules.push({ keys: { kind: "outside", names: new Set(names), patterns }, value });
+  }
+
+  /**
+   * Visits the schemas that always apply beside `atom` (itself, `allOf`, `$ref`). What applies only sometimes would make
+   * "evaluated" depend on the value: refused. @returns whether `visit` said that everything is evaluated.
+   */
+  #eachStatic(atom: Atom, keyword: string, visit: (node: JsonObject) => boolean): boolean {
+    const work: { node: JsonValue; base: string }[] = [{ node: atom.node, base: atom.base }];
+    const seen = new Set<JsonValue>();
+    let all = false;
+    for (let next = work.pop(); next !== undefined; next = work.pop()) {
+      const { node, base } = next;
+      if (!(node instanceof Map) || seen.has(node)) continue;
+      seen.add(node);
+      for (const conditional of ["anyOf", "oneOf", "if", "dependentSchemas", "$dynamicRef", "$recursiveRef"]) {
+        if (node.has(conditional)) this.#refuse(keyword, `beside ${conditional} what counts as evaluated depends on the value`);
+      }
+      if (node !== atom.node && node.has(keyword)) all = true;
+      if (visit(node)) all = true;
+      const parts = node.get("allOf");
+      if (Array.isArray(parts)) for (const part of parts) work.push({ node: part, base });
+      const ref = node.get("$ref");
+      if (typeof ref === "string") {
+        const found = this.document.resolve(ref, base, "$ref");
+        if (typeof found === "object") work.push(found);
+      }
+    }
+    return all;
+  }
+
+  #arrayKeywords(atom: Atom): ArrayShape[] {
+    const { node } = atom;
+    const list = this.#tuple(node);
+    const items = list === undefined ? undefined : (node.get(list) as JsonValue[]);
+    const prefix = (items ?? []).map((item, i) => this.#child(atom, item, list as string, i));
+    const restKeyword = list === "items" ? "additionalItems" : "items";
+    let rest = node.has(restKeyword) ? this.#child(atom, node.get(restKeyword), restKeyword) : TRUE;
+    if (node.has("unevaluatedItems")) {
+      const value = this.#child(atom, node.get("unevaluatedItems"), "unevaluatedItems");
+      let longest = 0;
+      const all =
+        value === TRUE ||
+        this.#eachStatic(atom, "unevaluatedItems", (other) => {
+          if (other.has("contains")) this.#refuse("unevaluatedItems", "beside contains what counts as evaluated depends on the value");
+          const tuple = this.#tuple(other);
+          longest = Math.max(longest, tuple === undefined ? 0 : (other.get(tuple) as JsonValue[]).length);
+          return other.has(tuple === "items" ? "additionalItems" : "items");
+        });
+      if (!all) {
+        while (prefix.length < longest) prefix.push(rest);
+        rest = this.formulas.and([rest, value]);
+      }
+    }
+    const min = this.#count(atom, "minItems") ?? 0;
+    const max = this.#count(atom, "maxItems") ?? Number.POSITIVE_INFINITY;
+    if (min > max) return [];
+    const contains: ContainsRule[] = [];
+    if (node.has("contains") && this.document.has("contains")) {
+      const least = this.#count(atom, "minContains") ?? 1;
+      const most = this.#count(atom, "maxContains") ?? Number.POSITIVE_INFINITY;
+      contains.push({ value: this.#child(atom, node.get("contains"), "contains"), from: 0, min: least, max: most });
+    }
+    return [{ prefix, rest, min, max, contains, unique: node.get("uniqueItems") === true && max > 1 }];
+  }
+
+  /** The keyword that holds a list of schemas by position, if any. */
+  #tuple(node: JsonObject): "prefixItems" | "items" | undefined {
+    if (Array.isArray(node.get("items"))) return "items";
+    return Array.isArray(node.get("prefixItems")) && this.document.has("prefixItems") ? "prefixItems" : undefined;
+  }
+}
+
+function conjunction<T extends NumberTerm | StringTerm>(parts: readonly T[]): T {
+  if (parts.length === 0) return { kind: "any" } as T;
+  return parts.length === 1 ? (parts[0] as T) : ({ kind: "and", items: parts } as unknown as T);
+}

@@ -1,0 +1,372 @@
+/**
+ * Sets of JSON values, and their algebra: what schemas are normalised to.
+ *
+ * A {@link ValueSet} says for every JSON type which values are in. Strings and numbers are terms over regular languages.
+ * Arrays and objects are unions of *shapes*; a shape is a conjunction of simple demands whose parts (the schema of a
+ * property, of an item) are {@link Formula}s, numbers that stand for a Boolean combination of schemas and are looked at
+ * only when needed. Intersection, union and complement are exact; what would become too large is refused.
+ */
+import type { NumberTerm, StringTerm } from "./json-lexemes.js";
+
+/** A Boolean combination of schemas; see {@link Formulas}. */
+export type Formula = number;
+
+export const TRUE: Formula = 0;
+export const FALSE: Formula = 1;
+
+/**
+ * A set of property names: a lexeme (string content, JSON spelling), or everything but some names and patterns. The
+ * second form is `additionalProperties`; kept apart because most questions about it are answered without automata.
+ */
+export type KeySet =
+  | { readonly kind: "lexeme"; readonly lexeme: number }
+  | { readonly kind: "outside"; readonly names: ReadonlySet<string>; readonly patterns: readonly number[] };
+
+/** Every key in `keys` must have a value in `value`. */
+export interface KeyRule {
+  readonly keys: KeySet;
+  readonly value: Formula;
+}
+
+export interface ObjectShape {
+  /** Named properties, in order of declaration, and what their values must fulfil beside the rules. */
+  readonly names: ReadonlyMap<string, Formula>;
+  readonly rules: readonly KeyRule[];
+  readonly required: ReadonlySet<string>;
+  readonly min: number;
+  readonly max: number;
+  /** For each: some key in `keys` must have a value in `value`. */
+  readonly exists: readonly KeyRule[];
+}
+
+/** Between `min` and `max` of the items from index `from` on are in `value`. */
+export interface ContainsRule {
+  readonly value: Formula;
+  readonly from: number;
+  readonly min: number;
+  readonly max: number;
+}
+
+export interface ArrayShape {
+  readonly prefix: readonly Formula[];
+  readonly rest: Formula;
+  readonly min: number;
+  readonly max: number;
+  readonly contains: readonly ContainsRule[];
+  readonly unique: boolean;
+}
+
+export interface ValueSet {
+  readonly hasNull: boolean;
+  readonly hasTrue: boolean;
+  readonly hasFalse: boolean;
+  readonly numbers: NumberTerm;
+  readonly strings: StringTerm;
+  readonly arrays: readonly ArrayShape[];
+  readonly objects: readonly ObjectShape[];
+}
+
+const NO_RULES: readonly KeyRule[] = [];
+export const ANY_OBJECT: ObjectShape = {
+  names: new Map(),
+  rules: NO_RULES,
+  required: new Set(),
+  min: 0,
+  max: Number.POSITIVE_INFINITY,
+  exists: NO_RULES,
+};
+export const ANY_ARRAY: ArrayShape = {
+  prefix: [],
+  rest: TRUE,
+  min: 0,
+  max: Number.POSITIVE_INFINITY,
+  contains: [],
+  unique: false,
+};
+export const ALL_VALUES: ValueSet = {
+  hasNull: true,
+  hasTrue: true,
+  hasFalse: true,
+  numbers: { kind: "any" },
+  strings: { kind: "any" },
+  arrays: [ANY_ARRAY],
+  objects: [ANY_OBJECT],
+};
+export const NO_VALUES: ValueSet = {
+  hasNull: false,
+  hasTrue: false,
+  hasFalse: false,
+  numbers: { kind: "none" },
+  strings: { kind: "none" },
+  arrays: [],
+  objects: [],
+};
+
+/** Boolean combinations of schemas, hash-consed. Atoms are schemas; their number is chosen by the caller. */
+export class Formulas {
+  readonly #ids = new Map<string, Formula>();
+  readonly #nodes: FormulaNode[] = [{ kind: "true" }, { kind: "false" }];
+
+  get size(): number {
+    return this.#nodes.length;
+  }
+
+  get(formula: Formula): FormulaNode {
+    return this.#nodes[formula] as FormulaNode;
+  }
+
+  atom(index: number): Formula {
+    return this.#make(`a${index}`, { kind: "atom", index });
+  }
+
+  and(items: readonly Formula[]): Formula {
+    const flat = new Set<Formula>();
+    for (const item of items) {
+      const node = this.get(item);
+      if (node.kind === "and") for (const part of node.items) flat.add(part);
+      else if (item !== TRUE) flat.add(item);
+    }
+    if (flat.has(FALSE)) return FALSE;
+    if (flat.size <= 1) return flat.size === 0 ? TRUE : (flat.values().next().value as Formula);
+    for (const item of flat) if (flat.has(this.not(item))) return FALSE;
+    const sorted = [...flat].sort((a, b) => a - b);
+    return this.#make(`&${sorted.join()}`, { kind: "and", items: sorted });
+  }
+
+  not(item: Formula): Formula {
+    if (item === TRUE) return FALSE;
+    if (item === FALSE) return TRUE;
+    const node = this.get(item);
+    return node.kind === "not" ? node.item : this.#make(`!${item}`, { kind: "not", item });
+  }
+
+  #make(key: string, node: FormulaNode): Formula {
+    let id = this.#ids.get(key);
+    if (id === undefined) {
+      id = this.#nodes.push(node) - 1;
+      this.#ids.set(key, id);
+    }
+    return id;
+  }
+}
+
+export type FormulaNode =
+  | { readonly kind: "true" | "false" }
+  | { readonly kind: "atom"; readonly index: number }
+  | { readonly kind: "and"; readonly items: readonly Formula[] }
+  | { readonly kind: "not"; readonly item: Formula };
+
+/** What the algebra must be able to ask about the parts of shapes. */
+export interface PartOracle {
+  readonly formulas: Formulas;
+  /** Whether the set of keys holds this name. */
+  hasKey(keys: KeySet, name: string): boolean;
+  /** True only if no value fulfils the formula. May miss emptiness that hides behind recursion. */
+  isSurelyEmpty(formula: Formula): boolean;
+  /** @throws when a set of shapes grows past what is reasonable. */
+  checkSize(shapes: number): void;
+  /** @throws: the complement of `uniqueItems` is not enforced. */
+  refuseNotUnique(): never;
+}
+
+export function intersectSets(a: ValueSet, b: ValueSet, oracle: PartOracle): ValueSet {
+  if (a === ALL_VALUES) return b;
+  if (b === ALL_VALUES) return a;
+  return {
+    hasNull: a.hasNull && b.hasNull,
+    hasTrue: a.hasTrue && b.hasTrue,
+    hasFalse: a.hasFalse && b.hasFalse,
+    numbers: intersectTerms(a.numbers, b.numbers),
+    strings: intersectTerms(a.strings, b.strings),
+    arrays: products(a.arrays, b.arrays, oracle, intersectArrays),
+    objects: products(a.objects, b.objects, oracle, intersectObjects),
+  };
+}
+
+export function uniteSets(sets: readonly ValueSet[], oracle: PartOracle): ValueSet {
+  const arrays = new Set(sets.flatMap((set) => set.arrays));
+  const objects = new Set(sets.flatMap((set) => set.objects));
+  oracle.checkSize(Math.max(arrays.size, objects.size));
+  return {
+    hasNull: sets.some((set) => set.hasNull),
+    hasTrue: sets.some((set) => set.hasTrue),
+    hasFalse: sets.some((set) => set.hasFalse),
+    numbers: uniteTerms(sets.map((set) => set.numbers)),
+    strings: uniteTerms(sets.map((set) => set.strings)),
+    arrays: arrays.has(ANY_ARRAY) ? [ANY_ARRAY] : [...arrays],
+    objects: objects.has(ANY_OBJECT) ? [ANY_OBJECT] : [...objects],
+  };
+}
+
+export function complementSet(set: ValueSet, oracle: PartOracle): ValueSet {
+  return {
+    hasNull: !set.hasNull,
+    hasTrue: !set.hasTrue,
+    hasFalse: !set.hasFalse,
+    numbers: complementTerm(set.numbers),
+    strings: complementTerm(set.strings),
+    arrays: set.arrays
+      .map((shape) => complementArray(shape, oracle))
+      .reduce<readonly ArrayShape[]>((a, b) => products(a, b, oracle, intersectArrays), [ANY_ARRAY]),
+    objects: set.objects
+      .map((shape) => complementObject(shape, oracle))
+      .reduce<readonly ObjectShape[]>((a, b) => products(a, b, oracle, intersectObjects), [ANY_OBJECT]),
+  };
+}
+
+/** The formula a value at `name` must fulfil in that shape. */
+export function valueAt(shape: ObjectShape, name: string, oracle: PartOracle): Formula {
+  const parts: Formula[] = [];
+  const own = shape.names.get(name);
+  if (own !== undefined) parts.push(own);
+  for (const rule of shape.rules) if (oracle.hasKey(rule.keys, name)) parts.push(rule.value);
+  return oracle.formulas.and(parts);
+}
+
+/** The formula of item `index`, contains rules aside. */
+export function itemAt(shape: ArrayShape, index: number): Formula {
+  return index < shape.prefix.length ? (shape.prefix[index] as Formula) : shape.rest;
+}
+
+type Term = NumberTerm | StringTerm;
+
+function intersectTerms<T extends Term>(a: T, b: T): T {
+  if (a.kind === "any" || b.kind === "none" || a === b) return b;
+  if (b.kind === "any" || a.kind === "none") return a;
+  const parts = [a, b].flatMap((term) => (term.kind === "and" ? (term.items as T[]) : [term]));
+  return { kind: "and", items: parts } as unknown as T;
+}
+
+function uniteTerms<T extends Term>(terms: readonly T[]): T {
+  const parts = [...new Set(terms)].filter((term) => term.kind !== "none");
+  const any = parts.find((term) => term.kind === "any");
+  if (any !== undefined) return any;
+  if (parts.length === 0) return { kind: "none" } as T;
+  return parts.length === 1 ? (parts[0] as T) : ({ kind: "or", items: parts } as unknown as T);
+}
+
+function complementTerm<T extends Term>(term: T): T {
+  if (term.kind === "any") return { kind: "none" } as T;
+  if (term.kind === "none") return { kind: "any" } as T;
+  return term.kind === "not" ? (term.item as T) : ({ kind: "not", item: term } as unknown as T);
+}
+
+function products<Shape>(
+  a: readonly Shape[],
+  b: readonly Shape[],
+  oracle: PartOracle,
+  intersect: (a: Shape, b: Shape, oracle: PartOracle) => Shape | undefined,
+): readonly Shape[] {
+  const out: Shape[] = [];
+  for (const left of a) {
+    for (const right of b) {
+      const both = intersect(left, right, oracle);
+      if (both !== undefined) out.push(both);
+      oracle.checkSize(out.length);
+    }
+  }
+  return out;
+}
+
+function intersectObjects(a: ObjectShape, b: ObjectShape, oracle: PartOracle): ObjectShape | undefined {
+  if (a === ANY_OBJECT || a === b) return b;
+  if (b === ANY_OBJECT) return a;
+  const names = new Map(a.names);
+  for (const [name, formula] of b.names) {
+    const own = names.get(name);
+    names.set(name, own === undefined ? formula : oracle.formulas.and([own, formula]));
+  }
+  const shape: ObjectShape = {
+    names,
+    rules: mergeRules(a.rules, b.rules),
+    required: b.required.size === 0 ? a.required : new Set([...a.required, ...b.required]),
+    min: Math.max(a.min, b.min),
+    max: Math.min(a.max, b.max),
+    exists: mergeRules(a.exists, b.exists),
+  };
+  return isImpossibleObject(shape, oracle) ? undefined : shape;
+}
+
+function mergeRules(a: readonly KeyRule[], b: readonly KeyRule[]): readonly KeyRule[] {
+  if (b.length === 0) return a;
+  const fresh = b.filter((rule) => !a.some((other) => other.keys === rule.keys && other.value === rule.value));
+  return fresh.length === 0 ? a : [...a, ...fresh];
+}
+
+/** True when some demand can be seen to be unfulfillable. */
+export function isImpossibleObject(shape: ObjectShape, oracle: PartOracle): boolean {
+  if (shape.required.size > shape.max || shape.min > shape.max) return true;
+  for (const name of shape.required) if (oracle.isSurelyEmpty(valueAt(shape, name, oracle))) return true;
+  return false;
+}
+
+function intersectArrays(a: ArrayShape, b: ArrayShape, oracle: PartOracle): ArrayShape | undefined {
+  if (a === ANY_ARRAY || a === b) return b;
+  if (b === ANY_ARRAY) return a;
+  const prefix: Formula[] = [];
+  for (let i = 0; i < Math.max(a.prefix.length, b.prefix.length); i++) {
+    prefix.push(oracle.formulas.and([itemAt(a, i), itemAt(b, i)]));
+  }
+  const shape: ArrayShape = {
+    prefix,
+    rest: oracle.formulas.and([a.rest, b.rest]),
+    min: Math.max(a.min, b.min),
+    max: Math.min(a.max, b.max),
+    contains: [...a.contains, ...b.contains],
+    unique: a.unique || b.unique,
+  };
+  if (shape.min > shape.max) return undefined;
+  for (let i = 0; i < Math.min(shape.min, prefix.length + 1); i++) {
+    if (oracle.isSurelyEmpty(itemAt(shape, i))) return undefined;
+  }
+  return shape;
+}
+
+function complementObject(shape: ObjectShape, oracle: PartOracle): ObjectShape[] {
+  const { formulas } = oracle;
+  const out: ObjectShape[] = [];
+  for (const name of shape.required) out.push({ ...ANY_OBJECT, names: new Map([[name, FALSE]]) });
+  if (shape.min > 0) out.push({ ...ANY_OBJECT, max: shape.min - 1 });
+  if (shape.max !== Number.POSITIVE_INFINITY) out.push({ ...ANY_OBJECT, min: shape.max + 1 });
+  for (const [name, formula] of shape.names) {
+    const wrong = formulas.not(formula);
+    if (wrong === FALSE || oracle.isSurelyEmpty(wrong)) continue;
+    out.push({ ...ANY_OBJECT, names: new Map([[name, wrong]]), required: new Set([name]) });
+  }
+  for (const rule of shape.rules) {
+    const wrong = formulas.not(rule.value);
+    if (wrong === FALSE || oracle.isSurelyEmpty(wrong)) continue;
+    out.push({ ...ANY_OBJECT, exists: [{ keys: rule.keys, value: wrong }] });
+  }
+  for (const rule of shape.exists) {
+    out.push({ ...ANY_OBJECT, rules: [{ keys: rule.keys, value: formulas.not(rule.value) }] });
+  }
+  return out;
+}
+
+function complementArray(shape: ArrayShape, oracle: PartOracle): ArrayShape[] {
+  const { formulas } = oracle;
+  if (shape.unique) oracle.refuseNotUnique();
+  const out: ArrayShape[] = [];
+  if (shape.min > 0) out.push({ ...ANY_ARRAY, max: shape.min - 1 });
+  if (shape.max !== Number.POSITIVE_INFINITY) out.push({ ...ANY_ARRAY, min: shape.max + 1 });
+  shape.prefix.forEach((formula, i) => {
+    const wrong = formulas.not(formula);
+    if (wrong === FALSE || oracle.isSurelyEmpty(wrong)) return;
+    out.push({ ...ANY_ARRAY, prefix: [...new Array<Formula>(i).fill(TRUE), wrong], min: i + 1 });
+  });
+  const wrong = formulas.not(shape.rest);
+  if (wrong !== FALSE && !oracle.isSurelyEmpty(wrong)) {
+    out.push({
+      ...ANY_ARRAY,
+      contains: [{ value: wrong, from: shape.prefix.length, min: 1, max: Number.POSITIVE_INFINITY }],
+    });
+  }
+  for (const rule of shape.contains) {
+    if (rule.min > 0) out.push({ ...ANY_ARRAY, contains: [{ ...rule, min: 0, max: rule.min - 1 }] });
+    if (rule.max !== Number.POSITIVE_INFINITY) {
+      out.push({ ...ANY_ARRAY, contains: [{ ...rule, min: rule.max + 1, max: Number.POSITIVE_INFINITY }] });
+    }
+  }
+  return out;
+}

@@ -1,0 +1,493 @@
+/**
+ * Writes value sets as program nodes: the JSON texts of all values in a set.
+ *
+ * First all formulas that can come up are found and it is decided, by a least fixed point, which of them have any value
+ * at all (recursion can make a schema unfulfillable). Then rules are declared; their bodies are built when the automaton
+ * first needs them, and offer only what can be completed.
+ */
+import type { JsonLexemes } from "./json-lexemes.js";
+import { type ObjectPlan, planObject } from "./object-plan.js";
+import type { Program } from "./program.js";
+import type { SchemaReader } from "./schema-reader.js";
+import { type ArrayShape, FALSE, type Formula, itemAt, TRUE, type ValueSet } from "./schema-set.js";
+import type { Layout } from "./whitespace.js";
+
+interface FormulaPlan {
+  readonly set: ValueSet;
+  readonly scalars: number;
+  readonly objects: readonly ObjectPlan[];
+  readonly arrays: readonly ArrayShape[];
+  /** Number of the plan; part of rule keys. */
+  readonly id: number;
+  productive: boolean;
+}
+
+export interface WriterOptions {
+  readonly layout: Layout;
+  /** Whether named properties come as declared, or in any order. */
+  readonly propertyOrder: "declared" | "any";
+}
+
+/** Distinct items a `uniqueItems` array may choose from. */
+const MAX_UNIQUE = 256;
+/** `contains` rules on one array: each item is tried against every subset of them. */
+const MAX_CONTAINS = 3;
+
+const LONE_COLON = ":";
+
+export class SchemaWriter {
+  readonly #program: Program;
+  readonly #reader: SchemaReader;
+  readonly #json: JsonLexemes;
+  readonly #layout: Layout;
+  readonly #anyOrder: boolean;
+  readonly #plans = new Map<Formula, FormulaPlan>();
+  readonly #nodes = new Map<string, number>();
+  readonly #colon: number;
+
+  constructor(program: Program, reader: SchemaReader, options: WriterOptions) {
+    this.#program = program;
+    this.#reader = reader;
+    this.#json = reader.json;
+    this.#layout = options.layout;
+    this.#anyOrder = options.propertyOrder === "any";
+    const { lexemes } = program;
+    this.#colon = lexemes.cat(this.#layout.beforeColon, this.#json.text(LONE_COLON), this.#layout.afterColon);
+  }
+
+  /** The node of all texts of the formula. @throws SglangError INVALID_REQUEST when there is none. */
+  write(formula: Formula): number | undefined {
+    this.#discover(formula);
+    return this.#plan(formula).productive ? this.#value(formula, 0) : undefined;
+  }
+
+  #plan(formula: Formula): FormulaPlan {
+    return this.#plans.get(formula) as FormulaPlan;
+  }
+
+  // ---- planning -----------------------------------------------------------------------------------------------
+
+  #discover(root: Formula): void {
+    const order: Formula[] = [];
+    const work = [root];
+    while (work.length > 0) {
+      const formula = work.pop() as Formula;
+      if (this.#plans.has(formula)) continue;
+      const made = this.#makePlan(formula);
+      this.#plans.set(formula, made);
+      order.push(formula);
+      for (const object of made.objects) {
+        for (const name of object.names) if (name.value !== FALSE) work.push(name.value);
+        for (const extra of object.extras) if (extra.value !== FALSE) work.push(extra.value);
+      }
+      for (const shape of made.arrays) for (const item of this.#itemFormulas(shape)) work.push(item);
+    }
+    for (let changed = true; changed; ) {
+      changed = false;
+      for (let i = order.length - 1; i >= 0; i--) {
+        const made = this.#plan(order[i] as Formula);
+        if (made.productive || !this.#findProductive(made)) continue;
+        made.productive = true;
+        changed = true;
+      }
+    }
+  }
+
+  #makePlan(formula: Formula): FormulaPlan {
+    const reader = this.#reader;
+    const set = reader.setOf(formula);
+    const pointer = reader.pointerOf(formula);
+    const words: number[] = [];
+    if (set.hasNull) words.push(this.#json.text("null"));
+    if (set.hasTrue) words.push(this.#json.text("true"));
+    if (set.hasFalse) words.push(this.#json.text("false"));
+    if (reader.hasNumbers(set)) words.push(this.#json.numberLexeme(set.numbers));
+    if (reader.hasStrings(set)) words.push(this.#json.quoted(this.#json.stringContent(set.strings)));
+    for (const shape of set.arrays) {
+      if (shape.contains.length > MAX_CONTAINS) reader.refuse(pointer, "contains", "too many contains rules meet in one array");
+      if (shape.unique) this.#uniqueChoices(shape, pointer);
+    }
+    return {
+      set,
+      scalars: this.#program.lexemes.alt(words),
+      objects: set.objects.flatMap((shape) => planObject(shape, reader, pointer)),
+      arrays: set.arrays,
+      id: this.#plans.size,
+      productive: false,
+    };
+  }
+
+  #isProductive(formula: Formula): boolean {
+    return formula !== FALSE && this.#plan(formula).productive;
+  }
+
+  #findProductive(made: FormulaPlan): boolean {
+    if (made.scalars !== 0) return true;
+    if (made.objects.some((object) => new ObjectWriter(object, (f) => this.#isProductive(f), this.#anyOrder).isPossible())) return true;
+    return made.arrays.some((shape) => this.#arrayPossible(shape));
+  }
+
+  // ---- values -------------------------------------------------------------------------------------------------
+
+  #value(formula: Formula, depth: number): number {
+    const at = this.#layout.depthMatters ? depth : 0;
+    const key = `${formula}@${at}`;
+    const known = this.#nodes.get(key);
+    if (known !== undefined) return known;
+    const made = this.#plan(formula);
+    const node =
+      made.objects.length === 0 && made.arrays.length === 0
+        ? this.#program.lexeme(made.scalars)
+        : this.#program.rule(() => this.#body(made, at));
+    this.#nodes.set(key, node);
+    return node;
+  }
+
+  #body(made: FormulaPlan, depth: number): number {
+    const items = [this.#program.lexeme(made.scalars)];
+    made.arrays.forEach((shape, i) => {
+      if (this.#arrayPossible(shape)) items.push(this.#array(shape, `${made.id}.${i}`, depth));
+    });
+    made.objects.forEach((plan, i) => {
+      const writer = new ObjectWriter(plan, (f) => this.#isProductive(f), this.#anyOrder);
+      if (writer.isPossible()) items.push(this.#object(writer, `${made.id}.${i}`, depth));
+    });
+    return this.#program.choice(items);
+  }
+
+  // ---- objects ------------------------------------------------------------------------------------------------
+
+  #object(writer: ObjectWriter, id: string, depth: number): number {
+    const { lexemes } = this.#program;
+    const layout = this.#layout;
+    const items: number[] = [];
+    const start = writer.start();
+    if (writer.mayClose(start)) {
+      items.push(this.#program.lexeme(lexemes.cat(this.#json.text("{"), layout.inEmpty, this.#json.text("}"))));
+    }
+    if (writer.hasMember(start)) {
+      const open = this.#program.lexeme(lexemes.cat(this.#json.text("{"), layout.afterOpen(depth)));
+      items.push(this.#program.sequence(open, this.#member(writer, start, id, depth)));
+    }
+    return this.#program.choice(items);
+  }
+
+  /** A key, its value, and what follows. */
+  #member(writer: ObjectWriter, state: ObjectState, id: string, depth: number): number {
+    return this.#program.keyedRule(`o${id}@${depth} ${writer.key(state)}`, () => {
+      const { lexemes } = this.#program;
+      const items = writer.members(state).map(({ name, keys, value, to }) => {
+        const content = name === undefined ? keys : this.#json.encoder.text(name, "json");
+        const key = this.#program.lexeme(lexemes.cat(this.#json.quoted(content), this.#colon));
+        return this.#program.sequence(key, this.#value(value, depth + 1), this.#afterMember(writer, to, id, depth));
+      });
+      return this.#program.choice(items);
+    });
+  }
+
+  #afterMember(writer: ObjectWriter, state: ObjectState, id: string, depth: number): number {
+    return this.#program.keyedRule(`a${id}@${depth} ${writer.key(state)}`, () => {
+      const { lexemes } = this.#program;
+      const items: number[] = [];
+      if (writer.mayClose(state)) {
+        items.push(this.#program.lexeme(lexemes.cat(this.#layout.beforeClose(depth), this.#json.text("}"))));
+      }
+      if (writer.hasMember(state)) {
+        items.push(this.#program.sequence(this.#comma(depth), this.#member(writer, state, id, depth)));
+      }
+      return this.#program.choice(items);
+    });
+  }
+
+  #comma(depth: number): number {
+    const { lexemes } = this.#program;
+    return this.#program.lexeme(
+      lexemes.cat(this.#layout.beforeComma, this.#json.text(","), this.#layout.afterComma(depth)),
+    );
+  }
+
+  // ---- arrays -------------------------------------------------------------------------------------------------
+
+  #array(shape: ArrayShape, id: string, depth: number): number {
+    const program = this.#program;
+    const { lexemes } = program;
+    const layout = this.#layout;
+    const open = program.lexeme(lexemes.cat(this.#json.text("["), layout.afterOpen(depth)));
+    const close = program.lexeme(lexemes.cat(layout.beforeClose(depth), this.#json.text("]")));
+    const empty = program.lexeme(lexemes.cat(this.#json.text("["), layout.inEmpty, this.#json.text("]")));
+    if (shape.unique) return this.#uniqueArray(shape, id, depth, open, close, empty);
+    if (shape.prefix.length === 0 && shape.contains.length === 0) {
+      const items = shape.min === 0 ? [empty] : [];
+      if (shape.max > 0 && this.#isProductive(shape.rest)) {
+        const item = this.#value(shape.rest, depth + 1);
+        const more = program.repeat(program.sequence(this.#comma(depth), item), Math.max(0, shape.min - 1), shape.max - 1);
+        items.push(program.sequence(open, item, more, close));
+      }
+      return program.choice(items);
+    }
+    const walk = new ArrayWalk(shape, this.#reader, (f) => this.#isProductive(f));
+    const item = (state: readonly number[]): number =>
+      program.keyedRule(`i${id}@${depth} ${state}`, () =>
+        program.choice(
+          walk.steps(state).map(({ value, to }) => program.sequence(this.#value(value, depth + 1), after(to))),
+        ),
+      );
+    const after = (state: readonly number[]): number =>
+      program.keyedRule(`j${id}@${depth} ${state}`, () => {
+        const items = walk.mayClose(state) ? [close] : [];
+        if (walk.steps(state).length > 0) items.push(program.sequence(this.#comma(depth), item(state)));
+        return program.choice(items);
+      });
+    const items = walk.mayClose(walk.start) ? [empty] : [];
+    if (walk.steps(walk.start).length > 0) items.push(program.sequence(open, item(walk.start)));
+    return program.choice(items);
+  }
+
+  #uniqueArray(shape: ArrayShape, id: string, depth: number, open: number, close: number, empty: number): number {
+    const program = this.#program;
+    const choices = this.#uniqueChoices(shape, "");
+    const most = Math.min(shape.max, choices.length);
+    const item = (seen: readonly number[]): number =>
+      program.keyedRule(`u${id}@${depth} ${seen}`, () => {
+        const items: number[] = [];
+        choices.forEach((text, i) => {
+          if (seen.includes(i)) return;
+          const now = [...seen, i].sort((a, b) => a - b);
+          items.push(program.sequence(program.lexeme(this.#json.text(text)), after(now)));
+        });
+        return program.choice(items);
+      });
+    const after = (seen: readonly number[]): number =>
+      program.keyedRule(`v${id}@${depth} ${seen}`, () => {
+        const items = seen.length >= shape.min ? [close] : [];
+        if (seen.length < most) items.push(program.sequence(this.#comma(depth), item(seen)));
+        return program.choice(items);
+      });
+    const items = shape.min === 0 ? [empty] : [];
+    if (most > 0) items.push(program.sequence(open, item([])));
+    return program.choice(items);
+  }
+
+  /** The texts a `uniqueItems` array may hold; refused when they are not few and simple. */
+  #uniqueChoices(shape: ArrayShape, pointer: string): string[] {
+    const reader = this.#reader;
+    const refuse = (): never =>
+      reader.refuse(pointer, "uniqueItems", `only items out of at most ${MAX_UNIQUE} known scalars can be kept distinct`);
+    if (shape.prefix.length > 0 || shape.contains.length > 0) refuse();
+    const set = reader.setOf(shape.rest);
+    const numbers = this.#json.finiteNumbers(set.numbers) ?? refuse();
+    const strings = this.#json.finiteStrings(set.strings) ?? refuse();
+    if (set.arrays.length > 0 || set.objects.length > 0 || numbers.length + strings.length > MAX_UNIQUE) refuse();
+    const out = [...strings.map((value) => JSON.stringify(value)), ...numbers.map((value) => String(value))];
+    if (set.hasNull) out.push("null");
+    if (set.hasTrue) out.push("true");
+    if (set.hasFalse) out.push("false");
+    return out;
+  }
+
+  #itemFormulas(shape: ArrayShape): Formula[] {
+    if (shape.contains.length > 0) return new ArrayWalk(shape, this.#reader, () => true).formulas();
+    return [...shape.prefix, shape.rest].filter((item) => item !== FALSE);
+  }
+
+  #arrayPossible(shape: ArrayShape): boolean {
+    if (shape.unique) return this.#uniqueChoices(shape, "").length >= shape.min;
+    const walk = new ArrayWalk(shape, this.#reader, (f) => this.#isProductive(f));
+    return walk.canFinish(walk.start);
+  }
+}
+
+/** Where an object is: next name (or the bit set of names seen), members so far as far as it matters, demands met. */
+interface ObjectState {
+  readonly at: number;
+  readonly seen: bigint;
+  readonly count: number;
+  readonly met: number;
+}
+
+interface Member {
+  readonly name?: string;
+  readonly keys: number;
+  readonly value: Formula;
+  readonly to: ObjectState;
+}
+
+/** Which members may come when, so that the object can always be completed. */
+class ObjectWriter {
+  readonly #plan: ObjectPlan;
+  readonly #names: readonly { name: string; value: Formula; required: boolean }[];
+  readonly #extras: ObjectPlan["extras"];
+  readonly #impossible: boolean;
+  readonly #anyOrder: boolean;
+  readonly #counting: boolean;
+  /** Required names from index i on. */
+  readonly #requiredFrom: number[];
+
+  constructor(plan: ObjectPlan, isProductive: (formula: Formula) => boolean, anyOrder: boolean) {
+    this.#plan = plan;
+    this.#anyOrder = anyOrder;
+    this.#impossible = plan.names.some((name) => name.required && !isProductive(name.value));
+    this.#names = plan.names.filter((name) => isProductive(name.value));
+    this.#extras = plan.extras.filter((extra) => isProductive(extra.value));
+    this.#counting = plan.min > 0 || plan.max !== Number.POSITIVE_INFINITY;
+    this.#requiredFrom = new Array<number>(this.#names.length + 1).fill(0);
+    for (let i = this.#names.length - 1; i >= 0; i--) {
+      this.#requiredFrom[i] = (this.#requiredFrom[i + 1] as number) + (this.#names[i]?.required ? 1 : 0);
+    }
+  }
+
+  start(): ObjectState {
+    return { at: 0, seen: 0n, count: 0, met: 0 };
+  }
+
+  key(state: ObjectState): string {
+    return `${state.at},${state.seen},${state.count},${state.met}`;
+  }
+
+  isPossible(): boolean {
+    return !this.#impossible && this.#canFinish(this.start());
+  }
+
+  mayClose(state: ObjectState): boolean {
+    return this.#requiredLeft(state) === 0 && state.count >= this.#plan.min && state.met === this.#plan.demands;
+  }
+
+  hasMember(state: ObjectState): boolean {
+    return this.members(state).length > 0;
+  }
+
+  members(state: ObjectState): Member[] {
+    const out: Member[] = [];
+    const add = (member: Member): void => {
+      if (this.#canFinish(member.to)) out.push(member);
+    };
+    const count = this.#counted(state.count + 1);
+    const openNames = state.met === 0 ? this.#openNames(state) : [];
+    for (const i of openNames) {
+      const { name, value, required } = this.#names[i] as { name: string; value: Formula; required: boolean };
+      const to = this.#anyOrder ? { ...state, count, seen: state.seen | (1n << BigInt(i)) } : { ...state, count, at: i + 1 };
+      add({ name, keys: 0, value, to });
+      if (required && !this.#anyOrder) return out;
+    }
+    for (const extra of this.#extras) {
+      // Members that fulfil a demand come last: a later member of the same key would take their place.
+      if (extra.proves === 0 && state.met !== 0) continue;
+      if (extra.proves !== 0 && (state.met | extra.proves) === state.met) continue;
+      if (extra.proves !== 0 && this.#requiredLeft(state) > 0) continue;
+      add({ keys: extra.keys, value: extra.value, to: { ...state, count, met: state.met | extra.proves, at: this.#anyOrder ? 0 : this.#names.length } });
+    }
+    return out;
+  }
+
+  #openNames(state: ObjectState): number[] {
+    const out: number[] = [];
+    for (let i = this.#anyOrder ? 0 : state.at; i < this.#names.length; i++) {
+      if (((state.seen >> BigInt(i)) & 1n) === 0n) out.push(i);
+    }
+    return out;
+  }
+
+  #requiredLeft(state: ObjectState): number {
+    if (!this.#anyOrder) return this.#requiredFrom[state.at] as number;
+    return this.#openNames(state).filter((i) => this.#names[i]?.required).length;
+  }
+
+  #counted(count: number): number {
+    if (!this.#counting) return 0;
+    return this.#plan.max === Number.POSITIVE_INFINITY ? Math.min(count, this.#plan.min) : count;
+  }
+
+  #canFinish(state: ObjectState): boolean {
+    const { min, max, demands } = this.#plan;
+    if (state.count + this.#requiredLeft(state) > max) return false;
+    if (state.met !== demands) {
+      let provable = state.met;
+      for (const extra of this.#extras) provable |= extra.proves;
+      if (provable !== demands) return false;
+    }
+    if (state.count >= min) return true;
+    const names = state.met === 0 ? this.#openNames(state).length : 0;
+    const others = this.#extras.some((extra) => extra.proves === 0) && state.met === 0;
+    return others || state.count + names >= min || (demands !== state.met && state.count + names + 1 >= min);
+  }
+}
+
+/** Walks arrays with positions and `contains` rules: a state is [index, count per rule], each as far as it matters. */
+class ArrayWalk {
+  readonly start: readonly number[];
+  readonly #shape: ArrayShape;
+  readonly #reader: SchemaReader;
+  readonly #isProductive: (formula: Formula) => boolean;
+  readonly #finish = new Map<string, boolean>();
+  readonly #lastIndex: number;
+
+  constructor(shape: ArrayShape, reader: SchemaReader, isProductive: (formula: Formula) => boolean) {
+    this.#shape = shape;
+    this.#reader = reader;
+    this.#isProductive = isProductive;
+    this.start = [0, ...shape.contains.map(() => 0)];
+    const differs = Math.max(shape.prefix.length, shape.min, ...shape.contains.map((rule) => rule.from));
+    this.#lastIndex = shape.max === Number.POSITIVE_INFINITY ? differs : shape.max;
+  }
+
+  mayClose(state: readonly number[]): boolean {
+    if ((state[0] as number) < this.#shape.min) return false;
+    return this.#shape.contains.every((rule, i) => (state[i + 1] as number) >= rule.min);
+  }
+
+  /** Items that may come next, such that the array can be completed after them. */
+  steps(state: readonly number[]): { value: Formula; to: readonly number[] }[] {
+    return this.#moves(state).filter(({ value, to }) => this.#isProductive(value) && this.canFinish(to));
+  }
+
+  canFinish(state: readonly number[]): boolean {
+    if (this.mayClose(state)) return true;
+    const key = String(state);
+    const known = this.#finish.get(key);
+    if (known !== undefined) return known;
+    // Counts only grow, so the only way back to a state is an item that changes nothing: that cannot help.
+    this.#finish.set(key, false);
+    const result = this.#moves(state).some(({ value, to }) => this.#isProductive(value) && this.canFinish(to));
+    this.#finish.set(key, result);
+    return result;
+  }
+
+  /** Every formula an item may have to fulfil. */
+  formulas(): Formula[] {
+    const out = new Set<Formula>();
+    const most = this.#shape.prefix.length + Math.max(0, ...this.#shape.contains.map((rule) => rule.from)) + 1;
+    for (let index = 0; index <= most; index++) for (const { value } of this.#choices(index)) out.add(value);
+    out.delete(FALSE);
+    return [...out];
+  }
+
+  #moves(state: readonly number[]): { value: Formula; to: readonly number[] }[] {
+    const index = state[0] as number;
+    if (index >= this.#shape.max) return [];
+    const out: { value: Formula; to: readonly number[] }[] = [];
+    for (const { value, hits } of this.#choices(index)) {
+      const to = [Math.min(index + 1, this.#lastIndex)];
+      let allowed = value !== FALSE;
+      this.#shape.contains.forEach((rule, i) => {
+        const count = (state[i + 1] as number) + (hits.includes(i) ? 1 : 0);
+        if (count > rule.max) allowed = false;
+        to.push(rule.max === Number.POSITIVE_INFINITY ? Math.min(count, rule.min) : count);
+      });
+      if (allowed) out.push({ value, to });
+    }
+    return out;
+  }
+
+  #choices(index: number): { value: Formula; hits: readonly number[] }[] {
+    const { formulas } = this.#reader;
+    let out: { value: Formula; hits: readonly number[] }[] = [{ value: itemAt(this.#shape, index), hits: [] }];
+    this.#shape.contains.forEach((rule, i) => {
+      if (index < rule.from) return;
+      out = out.flatMap(({ value, hits }) => [
+        { value: formulas.and([value, rule.value]), hits: [...hits, i] },
+        { value: rule.max === Number.POSITIVE_INFINITY ? value : formulas.and([value, formulas.not(rule.value)]), hits },
+      ]);
+    });
+    return out.filter(({ value }) => value !== FALSE && (value === TRUE || !this.#reader.isSurelyEmpty(value)));
+  }
+}

@@ -1,0 +1,233 @@
+/**
+ * A tokenizer's vocabulary as the mask maker needs it: a sorted byte trie in flat arrays, and slices of tokens that
+ * often live or die together. Built once per tokenizer, shared by all grammars.
+ *
+ * Special tokens and tokens of no bytes are not in the trie: no text of a grammar can produce them.
+ */
+
+/** What we ask of a tokenizer; `Tokenizer` fits. */
+export interface TokenSource {
+  readonly vocabSize: number;
+  readonly eosTokenIds: readonly number[];
+  tokenBytes(id: number): Uint8Array;
+  isSpecial(id: number): boolean;
+}
+
+/**
+ * Trie nodes in depth-first order. A node's children follow it directly; `skip[i]` is the first node after its subtree.
+ * Depth counts from 1 for the first byte. `label[i]` is `depth << 8 | byte`.
+ */
+export interface TokenTrie {
+  readonly size: number;
+  readonly label: Int32Array;
+  readonly skip: Int32Array;
+  /** Token that ends at the node, or -1. Of several ids with the same bytes the smallest; see `duplicates`. */
+  readonly token: Int32Array;
+  readonly maxDepth: number;
+}
+
+/** Longest run of JSON-safe characters with a slice of its own; longer limits use the next smaller slice. */
+const MAX_SLICE_LENGTH = 32;
+
+export class Vocabulary {
+  readonly vocabSize: number;
+  /** 32-bit words in a mask: bit `id & 31` of word `id >> 5`. */
+  readonly maskWords: number;
+  readonly eosTokenIds: readonly number[];
+  /** Every ordinary token. */
+  readonly trie: TokenTrie;
+  /** Ordinary tokens that are not whole runs of JSON-safe characters: the ones a string interior must look at. */
+  readonly unsafeTrie: TokenTrie;
+  /** Longest token in bytes. */
+  readonly longestToken: number;
+  /** Flat pairs (first id, other id) of ids that stand for the same bytes. */
+  readonly duplicates: Int32Array;
+  /** Marks ids that stand for text (not special, not padding). */
+  readonly ordinary: Uint8Array;
+  readonly #bytes: (Uint8Array | undefined)[];
+  readonly #safeTokens: { readonly id: number; readonly length: number }[];
+  readonly #safeMasks = new Map<number, Int32Array>();
+  readonly #safeTries = new Map<number, TokenTrie>();
+  readonly #longestSafe: number;
+
+  constructor(source: TokenSource) {
+    this.vocabSize = source.vocabSize;
+    this.maskWords = (source.vocabSize + 31) >> 5;
+    this.eosTokenIds = [...new Set(source.eosTokenIds)].filter((id) => id >= 0 && id < source.vocabSize);
+    this.ordinary = new Uint8Array(source.vocabSize);
+    this.#bytes = new Array<Uint8Array | undefined>(source.vocabSize);
+    const ends = new Set(this.eosTokenIds);
+    const ids: number[] = [];
+    let longest = 0;
+    for (let id = 0; id < source.vocabSize; id++) {
+      if (source.isSpecial(id) || ends.has(id)) continue;
+      const bytes = source.tokenBytes(id);
+      if (bytes.length === 0) continue;
+      this.#bytes[id] = bytes;
+      this.ordinary[id] = 1;
+      if (bytes.length > longest) longest = bytes.length;
+      ids.push(id);
+    }
+    this.longestToken = longest;
+    const sorted = this.#sort(ids);
+    const duplicates: number[] = [];
+    const unique: number[] = [];
+    for (const id of sorted) {
+      const last = unique[unique.length - 1];
+      if (last !== undefined && sameBytes(this.bytesOf(last), this.bytesOf(id))) duplicates.push(last, id);
+      else unique.push(id);
+    }
+    this.duplicates = Int32Array.from(duplicates);
+    this.#safeTokens = [];
+    const safe = new Uint8Array(source.vocabSize);
+    for (const id of unique) {
+      const length = safeLength(this.bytesOf(id));
+      if (length < 0) continue;
+      safe[id] = 1;
+      this.#safeTokens.push({ id, length });
+    }
+    this.#longestSafe = this.#safeTokens.reduce((most, token) => Math.max(most, token.length), 0);
+    this.trie = this.#build(unique);
+    this.unsafeTrie = this.#build(unique.filter((id) => safe[id] === 0));
+  }
+
+  /** UTF-8 bytes of an ordinary token; empty for special and padding ids. */
+  bytesOf(id: number): Uint8Array {
+    return this.#bytes[id] ?? NO_BYTES;
+  }
+
+  /** The slice to use when `length` JSON-safe characters may follow: at most that long, Infinity for all. */
+  slice(length: number): number {
+    return length >= this.#longestSafe ? Number.POSITIVE_INFINITY : Math.min(length, MAX_SLICE_LENGTH);
+  }
+
+  /** Tokens that are whole runs of at most `slice` JSON-safe characters; shared, not to be written to. */
+  safeMask(slice: number): Int32Array {
+    let mask = this.#safeMasks.get(slice);
+    if (mask === undefined) {
+      mask = this.#makeSafeMask(slice);
+      this.#safeMasks.set(slice, mask);
+    }
+    return mask;
+  }
+
+  /** What {@link safeMask} of the same slice leaves out: unsafe tokens and longer safe runs. */
+  restTrie(slice: number): TokenTrie {
+    if (slice === Number.POSITIVE_INFINITY) return this.unsafeTrie;
+    let trie = this.#safeTries.get(slice);
+    if (trie === undefined) {
+      const covered = this.safeMask(slice);
+      const rest: number[] = [];
+      for (let i = 0; i < this.trie.size; i++) {
+        const id = this.trie.token[i] as number;
+        if (id >= 0 && (((covered[id >> 5] as number) >>> (id & 31)) & 1) === 0) rest.push(id);
+      }
+      trie = this.#build(rest);
+      this.#safeTries.set(slice, trie);
+    }
+    return trie;
+  }
+
+  #makeSafeMask(length: number): Int32Array {
+    const mask = new Int32Array(this.maskWords);
+    for (const token of this.#safeTokens) {
+      if (token.length <= length) mask[token.id >> 5] = (mask[token.id >> 5] as number) | (1 << (token.id & 31));
+    }
+    return mask;
+  }
+
+  /** Ids by bytes, then by id. Sorts on the first six bytes packed into a number and falls back to comparing. */
+  #sort(ids: readonly number[]): Int32Array {
+    const keys = new Float64Array(this.vocabSize);
+    for (const id of ids) {
+      const bytes = this.bytesOf(id);
+      let key = 0;
+      for (let i = 0; i < 6; i++) key = key * 257 + (i < bytes.length ? (bytes[i] as number) + 1 : 0);
+      keys[id] = key;
+    }
+    return Int32Array.from(ids).sort((a, b) => {
+      const byKey = (keys[a] as number) - (keys[b] as number);
+      if (byKey !== 0) return byKey;
+      const left = this.bytesOf(a);
+      const right = this.bytesOf(b);
+      for (let i = 6; i < Math.min(left.length, right.length); i++) {
+        const d = (left[i] as number) - (right[i] as number);
+        if (d !== 0) return d;
+      }
+      return left.length - right.length || a - b;
+    });
+  }
+
+  /** @param ids sorted by bytes, no two alike. */
+  #build(ids: ArrayLike<number>): TokenTrie {
+    let size = 0;
+    let previous: Uint8Array = NO_BYTES;
+    for (let k = 0; k < ids.length; k++) {
+      const bytes = this.bytesOf(ids[k] as number);
+      size += bytes.length - commonPrefix(previous, bytes);
+      previous = bytes;
+    }
+    const label = new Int32Array(size);
+    const skip = new Int32Array(size);
+    const token = new Int32Array(size).fill(-1);
+    const path = new Int32Array(this.longestToken + 1);
+    let depth = 0;
+    let node = 0;
+    previous = NO_BYTES;
+    for (let k = 0; k < ids.length; k++) {
+      const id = ids[k] as number;
+      const bytes = this.bytesOf(id);
+      const shared = commonPrefix(previous, bytes);
+      for (; depth > shared; depth--) skip[path[depth] as number] = node;
+      while (depth < bytes.length) {
+        const byte = bytes[depth++] as number;
+        label[node] = (depth << 8) | byte;
+        path[depth] = node++;
+      }
+      token[node - 1] = id;
+      previous = bytes;
+    }
+    for (; depth > 0; depth--) skip[path[depth] as number] = node;
+    return { size, label, skip, token, maxDepth: this.longestToken };
+  }
+}
+
+const NO_BYTES: Uint8Array = new Uint8Array(0);
+
+function sameBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && commonPrefix(a, b) === a.length;
+}
+
+function commonPrefix(a: Uint8Array, b: Uint8Array): number {
+  const n = Math.min(a.length, b.length);
+  let i = 0;
+  while (i < n && a[i] === b[i]) i++;
+  return i;
+}
+
+/** Code points of a run of JSON-safe characters (no quote, backslash or control), or -1 when it is not one. */
+function safeLength(bytes: Uint8Array): number {
+  let count = 0;
+  for (let i = 0; i < bytes.length; ) {
+    const size = characterSize(bytes, i);
+    if (size === 0) return -1;
+    i += size;
+    count++;
+  }
+  return count;
+}
+
+/** Bytes of the JSON-safe character at `i`, or 0 when there is none: well-formed UTF-8 only. */
+function characterSize(bytes: Uint8Array, i: number): number {
+  const lead = bytes[i] as number;
+  if (lead < 0x80) return lead < 0x20 || lead === 0x22 || lead === 0x5c ? 0 : 1;
+  const size = lead >= 0xf0 ? 4 : lead >= 0xe0 ? 3 : 2;
+  if (lead < 0xc2 || lead > 0xf4 || i + size > bytes.length) return 0;
+  for (let k = 1; k < size; k++) if (((bytes[i + k] as number) & 0xc0) !== 0x80) return 0;
+  const second = bytes[i + 1] as number;
+  if (lead === 0xe0 && second < 0xa0) return 0;
+  if (lead === 0xed && second > 0x9f) return 0;
+  if (lead === 0xf0 && second < 0x90) return 0;
+  if (lead === 0xf4 && second > 0x8f) return 0;
+  return size;
+}
