@@ -66,8 +66,9 @@ function runSchema(line) {
     return;
   }
   let clean = true;
-  for (const test of row.get("tests")) {
-    const text = writeJson(test.get("data"));
+  const texts = instanceTexts(line);
+  for (const [index, test] of row.get("tests").entries()) {
+    const text = texts[index];
     let accepted;
     try {
       accepted = runInstance(grammar, text);
@@ -120,11 +121,45 @@ function runInstance(grammar, text) {
   return matcher.canTerminate();
 }
 
-/** Compact JSON; Maps keep the member order of the data. */
-function writeJson(value) {
-  if (Array.isArray(value)) return `[${value.map(writeJson).join(",")}]`;
-  if (value instanceof Map) return `{${[...value].map(([k, v]) => `${JSON.stringify(k)}:${writeJson(v)}`).join(",")}}`;
-  return JSON.stringify(value);
+/** Every instance of a line as compact text: numbers as they are spelled there, strings with the fewest escapes. */
+function instanceTexts(line) {
+  const pieces = line.match(/"(?:[^"\\]|\\.)*"|[{}[\]:,]|[^\s{}[\]:,"]+/g);
+  let at = 0;
+  const skip = (keep) => {
+    let out = "";
+    let depth = 0;
+    do {
+      const piece = pieces[at++];
+      if (piece === "{" || piece === "[") depth++;
+      else if (piece === "}" || piece === "]") depth--;
+      if (keep) out += piece.startsWith('"') ? JSON.stringify(JSON.parse(piece)) : piece;
+    } while (depth > 0);
+    return out;
+  };
+  const members = (visit) => {
+    at++;
+    while (pieces[at] !== "}") {
+      const key = JSON.parse(pieces[at]);
+      at += 2;
+      visit(key);
+      if (pieces[at] === ",") at++;
+    }
+    at++;
+  };
+  const texts = [];
+  members((key) => {
+    if (key !== "tests") return void skip(false);
+    at++;
+    while (pieces[at] !== "]") {
+      members((name) => {
+        const text = skip(name === "data");
+        if (name === "data") texts.push(text);
+      });
+      if (pieces[at] === ",") at++;
+    }
+    at++;
+  });
+  return texts;
 }
 
 /** Tokens by longest match: any segmentation will do, this one needs no merges. */

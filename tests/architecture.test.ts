@@ -21,7 +21,7 @@ const FLOORS: Record<string, readonly string[]> = {
 };
 
 /** Doors that must open without native code. */
-const NO_ADDON_DOORS = ["tokenizer", "weights"];
+const NO_ADDON_DOORS = ["tokenizer", "weights", "grammar", "lang"];
 
 const src = resolve(import.meta.dirname, "../src");
 

@@ -402,7 +402,12 @@ class StepTask : public PromiseTask {
     napi_value error = make_error(env, std::string("runPlan: ") + (dropped ? dropped : step_->error));
     // Rows fail alone: whoever wants to can go on with the others.
     if (!step_->failed_rows.empty()) {
+      napi_value reasons = nullptr;
+      napi_create_array_with_length(env, step_->failed_reasons.size(), &reasons);
+      for (size_t i = 0; reasons && i < step_->failed_reasons.size(); i++)
+        napi_set_element(env, reasons, static_cast<uint32_t>(i), make_string(env, step_->failed_reasons[i]));
       set(env, error, "rows", make_array(env, step_->failed_rows.data(), step_->failed_rows.size()));
+      set(env, error, "reasons", reasons);
       set(env, error, "outputs", make_step_outputs(env, *step_));
     }
     reject(env, error);

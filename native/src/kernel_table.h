@@ -16,6 +16,9 @@ struct PackedMatrix;  // pack.h: rows grouped into blocks of 32 output channels
 // Per-thread scratch, 64-byte aligned, kScratchBytes long. Contents are undefined between calls.
 constexpr size_t kScratchBytes = 1 << 20;
 
+// Attention keeps one block of keys and values of a head in scratch.
+constexpr int kMaxHeadDim = 1024;
+
 struct KvLayout {
   int layers, kv_heads, head_dim, page_size, pages;
   bool f16;  // else f32

@@ -84,8 +84,14 @@ void put_scales256(GgmlType type, const PackedLayout& layout, uint8_t* unit, int
   if (min_offset >= 0) memcpy(unit + 64 + channel * 2, block + min_offset, 2);
   for (int s = 0; s < 4; s++) {
     uint8_t* out = unit + layout.step_offset(s) + layout.scale_offset() + channel;
-    for (int i = 0; i < 4; i++)
-      out[i * 32] = layout.scale == Scale::K45 ? (i % 2 ? minimum : scale)[s * 2 + i / 2] : scale[s * 4 + i];
+    if (layout.scale == Scale::K45) {
+      for (int h = 0; h < 2; h++) {
+        out[h * 64] = scale[s * 2 + h];
+        out[h * 64 + 32] = minimum[s * 2 + h];
+      }
+    } else {
+      for (int i = 0; i < 4; i++) out[i * 32] = scale[s * 4 + i];
+    }
   }
 }
 

@@ -296,11 +296,11 @@ void Plan::sample(Step& step, int row0, int rows) {
   for (int r = 0; r < rows; r++) {
     const auto i = static_cast<size_t>(row0 + r);
     if (faults[static_cast<size_t>(r)] != SampleFault::none) {
-      if (step.error.empty())
-        step.error = "row " + std::to_string(i) + ": " +
-                     (faults[static_cast<size_t>(r)] == SampleFault::not_a_number ? "the model produced NaN or infinite logits"
-                                                                                   : "no token is allowed: mask and bias forbid every id");
+      const char* reason = faults[static_cast<size_t>(r)] == SampleFault::not_a_number ? "the model produced NaN or infinite logits"
+                                                                                       : "no token is allowed: mask and bias forbid every id";
+      if (step.error.empty()) step.error = "row " + std::to_string(i) + ": " + reason;
       step.failed_rows.push_back(static_cast<int32_t>(i));
+      step.failed_reasons.push_back(reason);
     }
     // In order, so that a slot named twice holds the id of the later row. A failed row leaves a valid id behind: a step
     // queued after this one may read the slot, and its result for that sequence is thrown away with the request.

@@ -55,6 +55,7 @@ struct Step {
   // The first failure; empty = none. A failed step runs no further, unless only rows of its sampling failed.
   std::string error;
   std::vector<int32_t> failed_rows;
+  std::vector<const char*> failed_reasons;  // one per failed row, static text
 };
 
 }  // namespace sgl

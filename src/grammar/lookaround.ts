@@ -19,6 +19,8 @@ const MAX_PLACES = 20_000;
 const MAX_STATES = 4_000;
 /** Conjunctions in one formula: more means that alternatives and look-ahead multiply. */
 const MAX_TERMS = 1_000;
+/** Places and terms looked at while the automaton is built; some hundred nanoseconds each. */
+const MAX_WORK = 1_500_000;
 
 type Test =
   | { kind: "ahead"; negate: boolean; start: number }
@@ -65,6 +67,7 @@ class AssertionCompiler {
   /** Places that accept whatever follows, and those that accept the end of the text only. */
   readonly #acceptAny = new Set<number>();
   #acceptEnd = -1;
+  #work = 0;
 
   constructor(source: string) {
     this.#source = source;
@@ -116,6 +119,11 @@ class AssertionCompiler {
 
   #refuse(why: string): never {
     throw regexError(this.#source, 0, `the pattern is too complex: ${why}`, "simplify its assertions or its counts");
+  }
+
+  #spend(work: number): void {
+    this.#work += work;
+    if (this.#work > MAX_WORK) this.#refuse("its assertions and repetitions multiply");
   }
 
   #place(): number {
@@ -247,6 +255,7 @@ class AssertionCompiler {
     const queue: { at: number; conditions: Formula }[] = [{ at: place, conditions: TRUE }];
     for (let next = queue.pop(); next; next = queue.pop()) {
       const { at, conditions } = next;
+      this.#spend(1);
       const key = `${at}:${JSON.stringify(conditions)}`;
       if (seen.has(key)) continue;
       seen.add(key);
@@ -299,6 +308,7 @@ class AssertionCompiler {
   /** Places of a look-behind body reachable without reading. Bodies hold no look-ahead. */
   #closure(places: readonly number[], left: Left, letter: number, truths: readonly boolean[]): Set<number> {
     const reached = new Set(places);
+    this.#spend(places.length);
     for (const place of reached)
       for (const arc of this.#arcs[place]) {
         if (arc.kind === "read") continue;
@@ -355,6 +365,7 @@ class AssertionCompiler {
 
   /** Sorted, without duplicates and without terms that another one implies. */
   #normal(terms: readonly Term[]): Formula {
+    this.#spend(terms.length);
     if (terms.some((term) => term.length === 0)) return TRUE;
     const unique = [...new Map(terms.map((term) => [term.join(","), term])).values()];
     unique.sort((a, b) => a.length - b.length || compareTerms(a, b));

@@ -72,9 +72,6 @@ function plan(shape: ObjectShape, demands: readonly KeyRule[], reader: SchemaRea
   if (shape.min - shape.required.size > 1 && extras.length > 0) {
     reader.refuse(pointer, "minProperties", "counting keys that are not declared would need to remember all of them");
   }
-  if (demands.length > 0 && shape.max !== Number.POSITIVE_INFINITY) {
-    reader.refuse(pointer, "maxProperties", "it cannot be combined with a negated property rule");
-  }
   return { names, extras, min: shape.min, max: shape.max, demands: 2 ** demands.length - 1 };
 }
 
@@ -94,7 +91,9 @@ function extraClasses(
     if (outside === NEVER) return [];
     allowed.push(outside);
   }
-  if (allowed.length === 0) allowed.push(encoder.universe.json);
+  // Complements hold ill-formed text too: something must say what a key is.
+  const wellFormed = shape.rules.some((rule) => rule.value === FALSE && rule.keys.kind === "outside");
+  if (!wellFormed) allowed.push(encoder.universe.json);
   let classes: { keys: number; values: Formula[]; proves: number }[] = [
     { keys: lexemes.and([...allowed, without]), values: [], proves: 0 },
   ];

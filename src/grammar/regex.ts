@@ -152,12 +152,14 @@ function multiplyOut(node: RegexNode): RegexNode[][] | null {
 }
 
 function splitSequence(items: readonly RegexNode[], around: Around): Expression | null {
+  // Line edges and word edges look both ways.
+  if (items.some((item) => item.kind === "word" || (item.kind === "edge" && item.lines))) return null;
   // Left to right: as long as nothing looks ahead, everything read so far is one expression that look-behind can cut.
   let head = around.left;
   let index = 0;
   for (; index < items.length; index++) {
     const item = items[index];
-    if (item.kind === "edge" && item.at === "start" && !item.lines) {
+    if (item.kind === "edge" && item.at === "start") {
       if (!around.startsText) return null;
       head = onlyEmpty(head);
     } else if (item.kind === "look" && item.behind) {
@@ -186,7 +188,7 @@ function splitSequence(items: readonly RegexNode[], around: Around): Expression 
   for (let last = items.length - 1; last >= index; last--) {
     const item = items[last];
     if (!hasAssertion(item)) tail = joinTexts([plainExpression(item), tail]);
-    else if (item.kind === "edge" && item.at === "end" && !item.lines) {
+    else if (item.kind === "edge" && item.at === "end") {
       if (!around.endsText) return null;
       tail = onlyEmpty(tail);
     } else if (item.kind === "look" && !item.behind) {

@@ -40,6 +40,10 @@ export interface ReaderLimits {
   maxShapes?: number;
   /** Combinations of schemas that may come up. @default 200_000 */
   maxFormulas?: number;
+  /** Steps of multiplying out; what bounds the time a schema can take. @default 100_000 */
+  maxSteps?: number;
+  /** Milliseconds the normalisation of a schema may take. @default 2_000 */
+  maxCompileMs?: number;
 }
 
 type PatternTerm = StringTerm & { readonly kind: "pattern" };
@@ -68,6 +72,9 @@ export class SchemaReader implements PartOracle {
   readonly #patterns = new Map<string, PatternTerm>();
   readonly #maxShapes: number;
   readonly #maxFormulas: number;
+  readonly #maxSteps: number;
+  readonly #deadline: number;
+  #steps = 0;
   #emptinessDepth = 0;
   /** Where we are, for errors raised inside the algebra. */
   #pointer = "#";
@@ -77,6 +84,8 @@ export class SchemaReader implements PartOracle {
     this.json = json;
     this.#maxShapes = limits.maxShapes ?? 512;
     this.#maxFormulas = limits.maxFormulas ?? 200_000;
+    this.#maxSteps = limits.maxSteps ?? 100_000;
+    this.#deadline = performance.now() + (limits.maxCompileMs ?? 2_000);
   }
 
   /** The formula of the whole document. */
@@ -99,6 +108,7 @@ export class SchemaReader implements PartOracle {
     if (this.#open.has(formula)) this.#refuse("$ref", "a reference leads back to itself without anything in between");
     if (this.formulas.size > this.#maxFormulas) this.#refuse("", "the schema combines too many parts");
     const pointer = this.#pointer;
+    this.#spend();
     this.#open.add(formula);
     try {
       const set = this.#makeSet(formula);
@@ -146,6 +156,11 @@ export class SchemaReader implements PartOracle {
       const empty = this.isEmptySet(this.setOf(formula));
       this.#empty.set(formula, empty);
       return empty;
+    } catch (error) {
+      // It may be open further up, or too large: if it matters, it comes up again where it must be answered.
+      if (!SglangError.isInstance(error)) throw error;
+      this.#empty.set(formula, false);
+      return false;
     } finally {
       this.#emptinessDepth--;
     }
@@ -168,8 +183,17 @@ export class SchemaReader implements PartOracle {
   }
 
   checkSize(shapes: number): void {
+    this.#spend();
     if (shapes > this.#maxShapes) {
       this.#refuse("", `its combinations multiply out to more than ${this.#maxShapes} alternatives`);
+    }
+  }
+
+  #spend(): void {
+    this.#steps++;
+    if (this.#steps <= this.#maxSteps && (this.#steps & 15) !== 0) return;
+    if (this.#steps > this.#maxSteps || performance.now() > this.#deadline) {
+      this.#refuse("", "multiplying out its combinations takes too long");
     }
   }
 
@@ -483,8 +507,10 @@ export class SchemaReader implements PartOracle {
     if (node.has("propertyNames") && this.document.has("propertyNames")) {
       const term = this.setOf(this.#child(atom, node.get("propertyNames"), "propertyNames")).strings;
       this.#pointer = atom.pointer;
-      const others = this.json.stringContent({ kind: "not", item: term });
-      if (term.kind !== "any") rules.push({ keys: { kind: "lexeme", lexeme: others }, value: FALSE });
+      if (term.kind !== "any") {
+        const patterns = term.kind === "none" ? [] : [this.json.stringContent(term)];
+        rules.push({ keys: { kind: "outside", names: new Set(), patterns }, value: FALSE });
+      }
     }
     if (node.has("unevaluatedProperties")) this.#unevaluatedProperties(atom, rules);
     const required = node.get("required");

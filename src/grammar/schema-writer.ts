@@ -31,7 +31,7 @@ export interface WriterOptions {
 /** Distinct items a `uniqueItems` array may choose from. */
 const MAX_UNIQUE = 256;
 /** `contains` rules on one array: each item is tried against every subset of them. */
-const MAX_CONTAINS = 3;
+const MAX_CONTAINS = 4;
 
 const LONE_COLON = ":";
 
@@ -322,6 +322,8 @@ class ObjectWriter {
   readonly #counting: boolean;
   /** Required names from index i on. */
   readonly #requiredFrom: number[];
+  /** By demands met: how many more members it takes at least to meet the rest; Infinity when it cannot be done. */
+  readonly #proofs: number[];
 
   constructor(plan: ObjectPlan, isProductive: (formula: Formula) => boolean, anyOrder: boolean) {
     this.#plan = plan;
@@ -333,6 +335,14 @@ class ObjectWriter {
     this.#requiredFrom = new Array<number>(this.#names.length + 1).fill(0);
     for (let i = this.#names.length - 1; i >= 0; i--) {
       this.#requiredFrom[i] = (this.#requiredFrom[i + 1] as number) + (this.#names[i]?.required ? 1 : 0);
+    }
+    this.#proofs = new Array<number>(plan.demands + 1).fill(Number.POSITIVE_INFINITY);
+    this.#proofs[plan.demands] = 0;
+    for (let met = plan.demands - 1; met >= 0; met--) {
+      for (const extra of this.#extras) {
+        const after = this.#proofs[met | extra.proves] as number;
+        if ((met | extra.proves) !== met) this.#proofs[met] = Math.min(this.#proofs[met] as number, after + 1);
+      }
     }
   }
 
@@ -398,17 +408,14 @@ class ObjectWriter {
   }
 
   #canFinish(state: ObjectState): boolean {
-    const { min, max, demands } = this.#plan;
-    if (state.count + this.#requiredLeft(state) > max) return false;
-    if (state.met !== demands) {
-      let provable = state.met;
-      for (const extra of this.#extras) provable |= extra.proves;
-      if (provable !== demands) return false;
-    }
+    const { min, max } = this.#plan;
+    const proofs = this.#proofs[state.met] as number;
+    if (state.count + this.#requiredLeft(state) + proofs > max) return false;
+    if (proofs === Number.POSITIVE_INFINITY) return false;
     if (state.count >= min) return true;
     const names = state.met === 0 ? this.#openNames(state).length : 0;
     const others = this.#extras.some((extra) => extra.proves === 0) && state.met === 0;
-    return others || state.count + names >= min || (demands !== state.met && state.count + names + 1 >= min);
+    return others || state.count + names + proofs >= min;
   }
 }
 

@@ -5,7 +5,7 @@
  * of XGrammar. Free text runs up to the first occurrence of a trigger: that is a regular language, so what the model
  * writes before a tag is part of the grammar like anything else, and a trigger that no tag continues can't be written.
  */
-import { invalidField, SglangError } from "../core/errors.js";
+import { SglangError } from "../core/errors.js";
 import { parseEbnf } from "./ebnf.js";
 import {
   ANY_CHARACTER,
@@ -24,6 +24,7 @@ import {
   sequence,
   text,
 } from "./ir.js";
+import { parseJsonText } from "./json-text.js";
 import { regexToExpression } from "./regex.js";
 
 export interface StructuralTagOptions {
@@ -44,22 +45,21 @@ interface Tag {
 }
 
 /**
- * The grammar of a structural tag: an object, or its JSON text.
+ * The grammar of a structural tag: plain data, or its JSON text, which keeps the order of properties in schemas.
  * Throws INVALID_REQUEST with the JSON pointer of the part that is missing, unknown or impossible.
  */
 export function parseStructuralTag(value: unknown, options: StructuralTagOptions): GrammarDefinition {
   let parsed = value;
   if (typeof value === "string") {
     try {
-      parsed = JSON.parse(value);
+      // Not JSON.parse: it would put integer-like property names of a schema first.
+      parsed = parseJsonText(value);
     } catch (error) {
+      if (!SglangError.isInstance(error)) throw error;
       throw new SglangError(
-        "INVALID_REQUEST",
-        `structural_tag is not JSON: ${(error as Error).message}.`,
-        {
-          field: "structural_tag",
-          expected: "a JSON object",
-        },
+        error.code,
+        `structural_tag is not JSON: ${error.message}`,
+        { field: "structural_tag", expected: "a JSON object" },
         { cause: error },
       );
     }
@@ -308,10 +308,18 @@ function excluded(fields: Fields, pointer: string): string[] {
 }
 
 function bad(pointer: string, expected: string, found: unknown): SglangError {
-  return invalidField(`structural_tag${pointer}`, expected, found === undefined ? "nothing" : JSON.stringify(found));
+  const field = `structural_tag${pointer}`;
+  const shown =
+    found === undefined ? "nothing" : JSON.stringify(found instanceof Map ? Object.fromEntries(found) : found);
+  return new SglangError("INVALID_REQUEST", `${field} must be ${expected}, got ${shown}.`, {
+    field,
+    expected,
+    found: shown,
+  });
 }
 
 function asFields(value: unknown, pointer: string): Fields {
+  if (value instanceof Map) return Object.fromEntries(value) as Fields;
   if (typeof value !== "object" || value === null || Array.isArray(value)) throw bad(pointer, "an object", value);
   return value as Fields;
 }

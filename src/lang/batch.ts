@@ -41,6 +41,8 @@ type Work<I> = (item: I, index: number, hooks: BatchHooks) => Promise<{ value: u
 type Warm = (prompts: readonly BackendPrompt[], signal: AbortSignal) => Promise<boolean>;
 
 const DEFAULT_CONCURRENCY = 64;
+/** Results that may wait for an earlier one, per item in work. */
+const HELD = 4;
 /** Prompts that are compared to find what all share. */
 const COMPARED = 2;
 
@@ -134,7 +136,11 @@ export class Batch<R> implements PromiseLike<BatchItem<R>[]>, AsyncIterable<Batc
       warming.abort(reason);
       for (const run of runs) run.abort(reason);
     };
-    const onAbort = () => abort(signal?.reason);
+    let wake = () => {};
+    const onAbort = () => {
+      abort(signal?.reason);
+      wake();
+    };
     signal?.addEventListener("abort", onAbort, { once: true });
     const gate =
       sharedPrefix && concurrency > 1 ? new PrefixGate((prompts) => this.#warm(prompts, warming.signal)) : undefined;
@@ -162,73 +168,98 @@ export class Batch<R> implements PromiseLike<BatchItem<R>[]>, AsyncIterable<Batc
       }
     };
 
-    const source =
-      Symbol.asyncIterator in this.#source ? this.#source[Symbol.asyncIterator]() : this.#source[Symbol.iterator]();
+    const isAsync = Symbol.asyncIterator in this.#source;
+    const source = isAsync
+      ? (this.#source as AsyncIterable<unknown>)[Symbol.asyncIterator]()
+      : (this.#source as Iterable<unknown>)[Symbol.iterator]();
+    // Results that wait for an earlier one hold their place: memory stays bounded however slow that one is.
     const window: Promise<BatchItem<R>>[] = [];
     let running = 0;
     let index = 0;
     let ended = false;
-    let wake = () => {};
-    const fill = async () => {
-      // Results that wait for an earlier one hold their place: memory stays bounded however slow that one is.
-      while (!ended && running < concurrency && window.length < 4 * concurrency) {
-        if (signal?.aborted) throw new SglangError("ABORTED", "The batch was aborted.", {}, { cause: signal.reason });
-        const next = await source.next();
-        if (next.done) {
-          ended = true;
-          gate?.expectFewer();
-          gate?.expectFewer();
-          report.total(index);
-          return;
-        }
-        const at = index++;
-        const before = known?.get(at);
-        if (before) {
-          if (before.item !== digest(next.value)) {
-            throw new SglangError(
-              "INVALID_REQUEST",
-              `Item ${at} is not the one that the checkpoint was written for; use a new checkpoint.`,
-              {
-                field: "checkpoint",
-              },
-            );
-          }
-          report.resume();
-          window.push(
-            Promise.resolve({ index: at, ok: true, value: before.value as R, usage: before.usage, resumed: true }),
-          );
+    /** Aborted before all items were taken. */
+    let cutOff = false;
+    const hasRoom = () => running < concurrency && window.length < HELD * concurrency;
+    const end = () => {
+      ended = true;
+      for (let missing = 0; missing < COMPARED; missing++) gate?.expectFewer();
+      report.total(index);
+    };
+    const take = (next: IteratorResult<unknown>) => {
+      if (next.done) {
+        end();
+        return;
+      }
+      const at = index++;
+      const before = known?.get(at);
+      if (!before) {
+        running++;
+        const work = one(next.value, at).finally(() => {
+          running--;
+          wake();
+        });
+        window.push(work);
+        return;
+      }
+      if (before.item !== digest(next.value)) {
+        const message = `Item ${at} is not the one that the checkpoint was written for; use a new checkpoint.`;
+        throw new SglangError("INVALID_REQUEST", message, { field: "checkpoint" });
+      }
+      report.resume();
+      const { usage } = before;
+      window.push(Promise.resolve({ index: at, ok: true, value: before.value as R, usage, resumed: true }));
+    };
+    const freed = () =>
+      new Promise<"freed">((resolve) => {
+        wake = () => resolve("freed");
+      });
+    let reading: Promise<"read"> | undefined;
+    const read = () => {
+      while (!ended && !reading && hasRoom()) {
+        const next = source.next();
+        if (!isAsync) {
+          take(next as IteratorResult<unknown>);
           continue;
         }
-        running++;
-        window.push(
-          one(next.value, at).finally(() => {
-            running--;
-            wake();
-          }),
-        );
+        reading = (next as Promise<IteratorResult<unknown>>).then((result): "read" => {
+          reading = undefined;
+          take(result);
+          return "read";
+        });
+        // Met where it is awaited; the reader may be gone by then.
+        reading.catch(() => {});
       }
     };
 
     try {
       if (Array.isArray(this.#source)) report.total(this.#source.length);
-      await fill();
-      while (window.length > 0) {
-        const head = window[0];
-        const freed = new Promise<"freed">((resolve) => {
-          wake = () => resolve("freed");
-        });
-        const first = await Promise.race([head, ...(ended || window.length >= 4 * concurrency ? [] : [freed])]);
-        if (first !== "freed") {
-          window.shift();
-          yield first;
+      for (;;) {
+        // Aborted: nothing more is taken, and what was taken ends with the abort.
+        if (signal?.aborted && !ended) {
+          cutOff = true;
+          end();
         }
-        await fill();
+        read();
+        if (window.length === 0 && ended) break;
+        const racers: Promise<BatchItem<R> | "read" | "freed">[] = [];
+        if (window.length > 0) racers.push(window[0]);
+        if (!ended) racers.push(freed());
+        if (!ended && reading) racers.push(reading);
+        const first = await Promise.race(racers);
+        if (typeof first === "string") continue;
+        window.shift();
+        yield first;
       }
       report.end();
+      if (cutOff)
+        throw new SglangError("ABORTED", `The batch was aborted after ${index} items.`, {}, { cause: signal?.reason });
     } finally {
       signal?.removeEventListener("abort", onAbort);
       if (runs.size > 0) abort(new SglangError("ABORTED", "The reader of the batch left."));
-      await source.return?.();
+      const closed = Promise.resolve(source.return?.());
+      // A source that is waited for closes when it answers; nobody waits for that.
+      if (reading) closed.catch(() => {});
+      else await closed;
     }
   }
 

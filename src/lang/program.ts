@@ -183,7 +183,10 @@ export function program<A extends unknown[], R>(
 ): ProgramOf<A, Resolved<R>> {
   const body = fn as unknown as Body;
   const { name = body.name || "program", ...defaults } = options;
-  return makeProgram(body, body.length - 1, name, checkOptions(defaults)) as unknown as ProgramOf<A, Resolved<R>>;
+  return makeProgram(body, Math.max(0, body.length - 1), name, checkOptions(defaults)) as unknown as ProgramOf<
+    A,
+    Resolved<R>
+  >;
 }
 
 type Body = (s: State, ...args: unknown[]) => unknown;

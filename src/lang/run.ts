@@ -51,7 +51,8 @@ export class Run {
     completionTokens: 0,
     cachedTokens: 0,
   };
-  readonly #calls = new Set<AbortController>();
+  /** What is in flight, and how to stop waiting for it. */
+  readonly #calls = new Map<AbortController, (error: unknown) => void>();
   /** Runs of programs that this one called. */
   readonly #children = new Set<Run>();
   readonly #parent: Run | undefined;
@@ -123,7 +124,10 @@ export class Run {
   abort(reason: unknown): void {
     if (this.#abort) return;
     this.#abort = { reason };
-    for (const controller of this.#calls) controller.abort(reason);
+    for (const [controller, stop] of this.#calls) {
+      controller.abort(reason);
+      stop(this.abortError());
+    }
     for (const child of this.#children) child.abort(reason);
   }
 
@@ -198,7 +202,10 @@ export class Run {
         const error = new SglangError("ABORTED", `"${label}" took longer than its timeout of ${timeoutMs} ms.`, {
           field: "timeoutMs",
         });
-        timer = setTimeout(() => controller.abort(error), timeoutMs);
+        timer = setTimeout(() => {
+          controller.abort(error);
+          this.#calls.get(controller)?.(error);
+        }, timeoutMs);
       }
       const { value, usage } = await work(signal);
       tokens = usage.promptTokens + usage.completionTokens;
@@ -213,14 +220,9 @@ export class Run {
   /** `work`, or the abort of `controller` or of the run, whichever comes first: a backend that ignores its signal cannot hang a program. */
   async #raceAbort<T>(controller: AbortController, work: () => Promise<T>): Promise<T> {
     if (this.#abort) throw this.abortError();
-    this.#calls.add(controller);
     try {
       return await new Promise<T>((resolve, reject) => {
-        controller.signal.addEventListener(
-          "abort",
-          () => reject(this.#abort ? this.abortError() : controller.signal.reason),
-          { once: true },
-        );
+        this.#calls.set(controller, reject);
         work().then(resolve, reject);
       });
     } catch (error) {

@@ -73,6 +73,11 @@ interface Prepared {
   piece?: TurnPiece;
 }
 
+interface PreparedParts {
+  items: readonly Prepared[];
+  variables: readonly { name: string | undefined; variable: Variable<unknown> }[];
+}
+
 type Mode = "text" | "chat" | null;
 
 function isTemplate(value: unknown): value is TemplateStringsArray {
@@ -383,13 +388,17 @@ export class State {
   }
 
   /** Everything that can be wrong is found here, before anything is appended. */
-  #prepare(first: TemplatePart | TemplateStringsArray, rest: readonly TemplatePart[], role: Role | null) {
+  #prepare(
+    first: TemplatePart | TemplateStringsArray,
+    rest: readonly TemplatePart[],
+    role: Role | null,
+  ): PreparedParts {
     this.#checkOpen("append");
     const parts: unknown[] = isTemplate(first)
       ? first.flatMap((text, index) => (index < rest.length ? [text, rest[index]] : [text]))
       : [first, ...rest];
     const items: Prepared[] = [];
-    const variables: Variable<unknown>[] = [];
+    const variables: { name: string | undefined; variable: Variable<unknown> }[] = [];
     let text = "";
     const flush = () => {
       if (text !== "") items.push({ operation: new TextOperation(text), piece: { text } });
@@ -408,7 +417,7 @@ export class State {
         this.#checkGenPlace(part, role);
         const prepared = this.#prepareExpression(part);
         items.push(prepared.item);
-        variables.push(prepared.variable);
+        variables.push({ name: part.name, variable: prepared.variable });
       } else if (isThenable(part)) {
         flush();
         items.push({ operation: new PromiseOperation(Promise.resolve(part).then(partText)) });
@@ -442,17 +451,17 @@ export class State {
     return { item: { operation, piece: { name, expression: part, writer } }, variable };
   }
 
-  #append({ items, variables }: { items: readonly Prepared[]; variables: readonly Variable<unknown>[] }): unknown {
+  #append({ items, variables }: PreparedParts): unknown {
     if (items.length > 0) this.#mode ??= "text";
-    for (const variable of variables) this.#remember(variable.name, variable);
+    for (const { name, variable } of variables) if (name !== undefined) this.#remember(name, variable);
     for (const { operation } of items) this.#interpreter.submit(operation);
     if (variables.length === 0) return undefined;
-    if (variables.length === 1) return variables[0];
-    const list = [...variables];
+    if (variables.length === 1) return variables[0].variable;
+    const list = variables.map(({ variable }) => variable);
     return Object.assign(list, {
       // biome-ignore lint/suspicious/noThenProperty: several variables await as the list of their values
       then: (onValue?: (values: unknown[]) => unknown, onError?: (reason: unknown) => unknown) =>
-        Promise.all(variables).then(onValue, onError),
+        Promise.all(list).then(onValue, onError),
     });
   }
 

@@ -127,7 +127,13 @@ export interface StepOutputs {
 export interface StepRowsError extends Error {
   /** Rows that failed, ascending. Their ids are -1; their token-pool slots hold 0, so that steps already queued can run. */
   rows: Int32Array;
+  /** Why, one per entry of `rows`. */
+  reasons: string[];
   outputs: StepOutputs;
+}
+
+export function isStepRowsError(error: unknown): error is StepRowsError {
+  return error instanceof Error && "outputs" in error && "rows" in error && "reasons" in error;
 }
 
 export interface PlanDescription {

@@ -49,4 +49,6 @@ export interface StepOutput {
   input: RowOutput[];
   /** The sampled token or the probe; null when the item ends before the request's last token, or nothing is wanted of it. */
   last: RowOutput | null;
+  /** Why one of the rows could not be computed, so that none is of use; null = all are there. Other items are not concerned. */
+  error: string | null;
 }

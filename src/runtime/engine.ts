@@ -59,6 +59,7 @@ export class Engine implements EngineApi {
   readonly #runner: ModelRunner;
   readonly #scheduler: Scheduler;
   readonly #encoder: PromptEncoder;
+  readonly #slices = new TimeSlices();
   readonly #encoders: LongTextEncoder | null;
   readonly #texts: TokenTexts;
   readonly #random: Random;
@@ -73,7 +74,7 @@ export class Engine implements EngineApi {
     this.config = config;
     this.#runner = runner;
     this.#encoders = parts.encoders;
-    this.#encoder = new PromptEncoder(tokenizer, runner.vocabSize, new TimeSlices(), parts.encoders);
+    this.#encoder = new PromptEncoder(tokenizer, runner.vocabSize, this.#slices, parts.encoders);
     this.#texts = new TokenTexts(tokenizer);
     this.#random = createRandom(config.randomSeed);
     this.#scheduler = new Scheduler(runner, {
@@ -134,7 +135,7 @@ export class Engine implements EngineApi {
         const probabilities = Array.from(row.wantedLogprobs, Math.exp);
         if (!applySoftmax) return probabilities;
         // Softmax over the labels' logits: their logprobs differ from them by a constant.
-        const best = Math.max(...row.wantedLogprobs);
+        const best = row.wantedLogprobs.reduce((a, b) => Math.max(a, b));
         const weights = Array.from(row.wantedLogprobs, (logprob) => Math.exp(logprob - best));
         const sum = weights.reduce((a, b) => a + b, 0);
         return weights.map((weight) => weight / sum);
@@ -182,35 +183,36 @@ export class Engine implements EngineApi {
 
   async #startGenerate(request: GenerateRequest, call: GenerateCall): Promise<void> {
     const receivedAt = performance.now();
-    let rid: string | null = null;
     try {
       if (this.config.isEmbedding)
         throw new SglangError("UNSUPPORTED", "An engine started with --is-embedding cannot generate text.");
-      const { vocabSize } = this.#runner;
-      const params = resolveSamplingParams(request.samplingParams, {
-        vocabSize,
-        defaults: this.model.preferredSamplingParams,
-      });
-      rid = this.#claimRid(request.rid);
-      const claimed = rid;
+      const rid = this.#claimRid(request.rid);
       call.onEnd = () => {
-        this.#rids.delete(claimed);
+        this.#rids.delete(rid);
         request.signal?.removeEventListener("abort", call.abort);
       };
       request.signal?.addEventListener("abort", call.abort, { once: true });
       if (request.signal?.aborted) call.abort();
 
+      const params = await this.#slices.run(() =>
+        resolveSamplingParams(request.samplingParams, {
+          vocabSize: this.#runner.vocabSize,
+          defaults: this.model.preferredSamplingParams,
+        }),
+      );
       const encoded = call.aborted ? null : await this.#encoder.encode(request.prompt);
-      if (!encoded || call.aborted) {
-        call.endAborted(rid, params.n);
-        return;
-      }
-      const isExplicit = request.samplingParams?.maxNewTokens !== undefined;
-      const { ids, maxNewTokens } = this.#fit(encoded, params.maxNewTokens, isExplicit);
-      checkLogprobs(request.logprobs, ids.length, this.#encoder);
-      const reqs = this.#answers(request, call, { rid, ids, params, maxNewTokens, receivedAt });
-      this.#scheduler.enqueue(reqs);
-      call.started(reqs, this.#scheduler);
+      await this.#slices.run(() => {
+        if (!encoded || call.aborted) {
+          call.endAborted(rid, params.n);
+          return;
+        }
+        const isExplicit = request.samplingParams?.maxNewTokens !== undefined;
+        const { ids, maxNewTokens } = this.#fit(encoded, params.maxNewTokens, isExplicit);
+        checkLogprobs(request.logprobs, ids.length, this.#encoder);
+        const reqs = this.#answers(request, call, { rid, ids, params, maxNewTokens, receivedAt });
+        this.#scheduler.enqueue(reqs);
+        call.started(reqs, this.#scheduler);
+      });
     } catch (error) {
       call.end(error as Error);
     }
@@ -278,25 +280,20 @@ export class Engine implements EngineApi {
     signal: AbortSignal | undefined,
     rid: string = randomUUID(),
   ): Promise<{ row: RowOutput; promptTokens: number }[]> {
-    if (signal?.aborted) throw new SglangError("ABORTED", ABORTED);
     const params = resolveSamplingParams({ maxNewTokens: 0 }, { vocabSize: this.#runner.vocabSize });
     const group = {};
-    const outputs: ProbeOutput[] = [];
-    const reqs = prompts.map((prompt, i) => {
-      const { ids, maxNewTokens } = this.#fit(prompt, 0, true);
-      const output = new ProbeOutput();
-      outputs.push(output);
-      const init = {
-        rid: `${rid}_${i}`,
-        group,
-        promptIds: ids,
-        params,
-        maxNewTokens,
-        seed: 0n,
-        stopIds: new Set<number>(),
-      };
-      return new Req({ ...init, probe, output });
-    });
+    const outputs = prompts.map(() => new ProbeOutput());
+    const reqs = await Promise.all(
+      prompts.map((prompt, i) =>
+        this.#slices.run(() => {
+          const { ids: promptIds, maxNewTokens } = this.#fit(prompt, 0, true);
+          const stopIds = new Set<number>();
+          const init = { rid: `${rid}_${i}`, group, promptIds, params, maxNewTokens, seed: 0n, stopIds };
+          return new Req({ ...init, probe, output: outputs[i] });
+        }),
+      ),
+    );
+    if (signal?.aborted) throw new SglangError("ABORTED", ABORTED);
     const abort = () => {
       for (const req of reqs) this.#scheduler.abort(req, ABORTED);
     };

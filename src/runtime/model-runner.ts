@@ -4,7 +4,7 @@
  * {@link ModelRunner} is the whole of what the runtime knows of a model: tests put a deterministic fake behind it.
  */
 import type { EngineStats } from "../core/protocol.js";
-import type { StepInputs, StepOutputs } from "../native/addon.js";
+import { isStepRowsError, type StepInputs, type StepOutputs } from "../native/addon.js";
 import { type Batch, type BatchItem, isFinal, type RowOutput, type StepOutput } from "./batch.js";
 import { SamplingArrays } from "./sampler.js";
 import { int32List } from "./typed-list.js";
@@ -19,7 +19,7 @@ export interface ModelRunner {
   readonly pageSize: number;
   readonly kernels: EngineStats["kernels"];
   readonly memory: Omit<EngineStats["memory"], "rssBytes">;
-  /** Runs one step. Inputs are copied before this returns. */
+  /** Runs one step. Inputs are copied before this returns. Rejects with a StepRowsError when single rows failed. */
   forward(inputs: StepInputs): Promise<StepOutputs>;
   close(): Promise<void>;
 }
@@ -52,10 +52,15 @@ export class BatchRunner {
     this.#runner = runner;
   }
 
-  /** Runs the batch; output i belongs to item i. Rejects when the native step does. */
+  /** Runs the batch; output i belongs to item i. Rejects when the step failed as a whole; failed rows mark their items. */
   async run(batch: Batch): Promise<StepOutput[]> {
     this.#fill(batch);
-    return split(batch, await this.#runner.forward(this.#inputs));
+    try {
+      return split(batch, await this.#runner.forward(this.#inputs), NO_FAILURES);
+    } catch (error) {
+      if (!isStepRowsError(error)) throw error;
+      return split(batch, error.outputs, new Map(error.reasons.map((reason, i) => [error.rows[i], reason])));
+    }
   }
 
   #fill(batch: Batch): void {
@@ -116,13 +121,20 @@ export class BatchRunner {
   }
 }
 
-/** Cuts the step's outputs into rows, in the order `#fill` made them. */
-function split(batch: Batch, outputs: StepOutputs): StepOutput[] {
+const NO_FAILURES: ReadonlyMap<number, string> = new Map();
+
+/**
+ * Cuts the step's outputs into rows, in the order `#fill` made them.
+ * @param failures reason by row, for the rows that failed
+ */
+function split(batch: Batch, outputs: StepOutputs, failures: ReadonlyMap<number, string>): StepOutput[] {
   let row = 0;
   let top = 0;
   let wanted = 0;
   const hiddenSize = outputs.hidden && outputs.ids.length > 0 ? outputs.hidden.length / outputs.ids.length : 0;
+  let error: string | null = null;
   const next = (tops: number, wants: number): RowOutput => {
+    error ??= failures.get(row) ?? null;
     const out: RowOutput = {
       id: outputs.ids[row],
       logprob: outputs.logprobs[row],
@@ -140,10 +152,11 @@ function split(batch: Batch, outputs: StepOutputs): StepOutput[] {
     const { req } = item;
     const tops = Math.max(req.topLogprobs, 0);
     const { from, to } = inputLogprobRange(item);
+    error = null;
     const input: RowOutput[] = [];
     for (let position = from; position < to; position++) input.push(next(tops, req.wantedIds.length));
     let last: RowOutput | null = null;
     if (hasLastRow(item)) last = req.probe ? next(0, req.probe.tokenIds.length) : next(tops, req.wantedIds.length);
-    return { item, inputStart: from, input, last };
+    return { item, inputStart: from, input, last, error };
   });
 }

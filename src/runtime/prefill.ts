@@ -144,8 +144,9 @@ export class PrefillQueue {
       }
     }
     if (admitted.size === 0) return;
-    const left = this.waiting.filter((req) => !admitted.has(req));
-    this.waiting.splice(0, this.waiting.length, ...left);
+    let kept = 0;
+    for (const req of this.waiting) if (!admitted.has(req)) this.waiting[kept++] = req;
+    this.waiting.length = kept;
   }
 
   /** Pages that the whole prompt and answer of a new request take beyond those it has. */

@@ -57,7 +57,7 @@ export class PromptEncoder {
   }
 
   async #idsOf(prompt: Prompt): Promise<readonly number[]> {
-    if ("inputIds" in prompt) return this.checkIds(prompt.inputIds, "prompt.inputIds");
+    if ("inputIds" in prompt) return this.#slices.run(() => this.checkIds(prompt.inputIds, "prompt.inputIds"));
     if ("text" in prompt) return this.text(prompt.text, true);
     const { chatTemplate } = this.#tokenizer;
     if (!chatTemplate) {

@@ -184,11 +184,12 @@ export class RadixCache implements PrefixCache<RadixNode> {
 
   reset(): void {
     if (this.#protected > 0) throw new Error("The prefix cache cannot be emptied while requests use it.");
-    const visit = (node: RadixNode) => {
+    // Not recursive: a conversation of many turns is a deep path.
+    const left = [...this.#roots.values()];
+    for (let node = left.pop(); node; node = left.pop()) {
       for (const page of node.pages) this.#free(page);
-      for (const child of node.children.values()) visit(child);
-    };
-    for (const root of this.#roots.values()) visit(root);
+      for (const child of node.children.values()) left.push(child);
+    }
     this.#roots.clear();
     this.#leaves.clear();
     this.#evictable = 0;

@@ -230,8 +230,10 @@ export class Scheduler {
     for (const output of outputs) this.#guard(output.item.req, () => this.#processOne(output));
   }
 
-  #processOne({ item, inputStart, input, last }: StepOutput): void {
+  #processOne({ item, inputStart, input, last, error }: StepOutput): void {
     const { req, end } = item;
+    // Even when the caller has aborted: its pages may hold NaN, and only #fail keeps them out of the prefix cache.
+    if (error !== null) throw new Error(error);
     req.computed = end;
     if (req.abortMessage !== null) {
       this.#finish(req, abortOf(req));

@@ -1,6 +1,6 @@
 /**
- * Runs short synchronous jobs (tokenising, chat templates) in the order they came, but never for more than a few
- * milliseconds at a stretch: a burst of a thousand requests must not keep the streams of running ones waiting.
+ * Runs short synchronous jobs (tokenising, chat templates, making requests) in the order they came, but never for more
+ * than a few milliseconds at a stretch: a burst of a thousand requests must not keep the streams of running ones waiting.
  */
 
 /** Longest stretch of jobs before other work gets its turn. One job may exceed it. */

@@ -2,9 +2,12 @@
  * What the tests of the front ends ask: does an expression, or a grammar, match this text? Regular expressions are
  * answered by the engine's own lexemes, grammars by a plain recogniser that follows the definition word by word.
  */
+import { Automaton, DEAD } from "../../src/grammar/automaton.js";
 import { Encoder } from "../../src/grammar/encode.js";
+import { writeGrammar } from "../../src/grammar/grammar-writer.js";
 import type { Expression, GrammarDefinition } from "../../src/grammar/ir.js";
 import { Lexemes, NEVER } from "../../src/grammar/lexeme.js";
+import { Program } from "../../src/grammar/program.js";
 
 const lexemes = new Lexemes();
 const encoder = new Encoder(lexemes);
@@ -21,9 +24,25 @@ export function matches(expression: Expression, text: string): boolean {
   return matchesBytes(expression, utf8.encode(text));
 }
 
-/** Whether `grammar` matches `text` as a whole. For short texts and grammars without left recursion. */
+const automata = new WeakMap<GrammarDefinition, Automaton>();
+
+/**
+ * Whether `grammar` matches `text` as a whole. For short texts and grammars without left recursion. The engine and the
+ * recogniser must agree.
+ */
 export function grammarMatches(grammar: GrammarDefinition, text: string): boolean {
-  return new Recogniser([...text]).ends(grammar.root, 0, grammar).has([...text].length);
+  const found = new Recogniser([...text]).ends(grammar.root, 0, grammar).has([...text].length);
+  let automaton = automata.get(grammar);
+  if (!automaton) {
+    const program = new Program(lexemes, encoder);
+    automaton = new Automaton(program, writeGrammar(program, grammar));
+    automata.set(grammar, automaton);
+  }
+  const at = automaton.read(automaton.start, utf8.encode(text));
+  const accepted = at !== DEAD && automaton.accepts(at);
+  if (accepted !== found)
+    throw new Error(`the engine says ${accepted} and the definition ${found} to ${JSON.stringify(text)}`);
+  return found;
 }
 
 class Recogniser {

@@ -7,7 +7,8 @@ import { grammarMatches } from "./expression-matcher.js";
 /** Stands for the JSON Schema front end: a schema is `{digits: n}` and matches `{` n digits `}`. */
 const options = {
   schema(schema: unknown): GrammarDefinition {
-    const digits = (schema as { digits?: number }).digits ?? 1;
+    const fields = schema instanceof Map ? Object.fromEntries(schema) : schema;
+    const digits = (fields as { digits?: number }).digits ?? 1;
     return { root: sequence(text("{"), repeat(charClass([0x30, 0x39]), digits, digits), text("}")), rules: new Map() };
   },
 };
@@ -134,10 +135,28 @@ describe("Structural tags", () => {
 
   it("hand the schema on with its pointer", () => {
     const seen: string[] = [];
-    const collect = { schema: (value: unknown, pointer: string) => (seen.push(pointer), options.schema(value)) };
+    const collect = {
+      schema(value: unknown, pointer: string): GrammarDefinition {
+        seen.push(pointer);
+        return options.schema(value);
+      },
+    };
     parseStructuralTag(FUNCTIONS, collect);
     parseStructuralTag(format({ type: "triggered_tags", triggers: ["<"], tags: [A] }), collect);
     expect(seen).toEqual(["/structures/0/schema", "/structures/1/schema", "/format/tags/0/content/json_schema"]);
+  });
+});
+
+describe("Structural tags given as JSON text", () => {
+  it("hand schemas on with their properties in the order of the text", () => {
+    let keys: unknown[] = [];
+    parseStructuralTag('{"type":"structural_tag","format":{"type":"json_schema","json_schema":{"b":1,"2":1,"1":1}}}', {
+      schema(schema) {
+        keys = [...(schema as Map<string, unknown>).keys()];
+        return options.schema({});
+      },
+    });
+    expect(keys).toEqual(["b", "2", "1"]);
   });
 });
 

@@ -1,29 +1,25 @@
 import { gunzipSync } from "node:zlib";
 import { readFileSync } from "node:fs";
 import { it } from "vitest";
-import { regexToExpression } from "../../src/grammar/regex.js";
+import { formatExpression } from "../../src/grammar/formats.js";
 import { matches } from "./expression-matcher.js";
 it("data", () => {
   const rows = gunzipSync(readFileSync("/work/shared/data/json-schemas-dev.jsonl.gz")).toString().trim().split("\n").map((l) => JSON.parse(l));
-  const patterns = new Set<string>(); const strings = new Set<string>();
-  const walk = (x: any): void => { if (Array.isArray(x)) x.forEach(walk); else if (x && typeof x === "object") for (const [k, v] of Object.entries(x)) { if (k === "pattern" && typeof v === "string") patterns.add(v); if (k === "patternProperties" && v && typeof v === "object") Object.keys(v).forEach((p) => patterns.add(p)); walk(v); } };
-  const strs = (x: any): void => { if (typeof x === "string") { if (x.length < 80 && x.isWellFormed()) strings.add(x); } else if (Array.isArray(x)) x.forEach(strs); else if (x && typeof x === "object") for (const [k, v] of Object.entries(x)) { strings.add(k); strs(v); } };
-  for (const r of rows) { walk(r.schema); for (const t of r.tests) strs(t.data); }
-  const all = [...strings].filter((_, i) => i % 40 === 0);
-  console.log(patterns.size, "patterns", strings.size, "strings", all.length);
-  let refused = 0, bad = 0, onlyLoose = 0; const times: [number, string][] = [];
-  for (const p of patterns) {
-    let js: RegExp; try { js = new RegExp(p, "u"); } catch { try { js = new RegExp(p); onlyLoose++; } catch { js = null as any; } }
-    try {
-      const t = performance.now();
-      const e = regexToExpression(p, undefined, { anchored: false });
-      times.push([performance.now() - t, p]);
-      if (!js) { console.log("accepted invalid", p); continue; }
-      const t1 = performance.now();
-      for (const s of all) if (js.test(s) !== matches(e, s)) { bad++; if (bad < 20) console.log("MISMATCH", p, JSON.stringify(s), js.test(s)); break; }
-      if (performance.now() - t1 > 300) console.log("slow match", performance.now() - t1, p.slice(0, 200));
-    } catch (err) { refused++; console.log(`${js ? "" : "(invalid in JS) "}${(err as Error).message.slice(0, 200)}`); }
-  }
-  times.sort((a, b) => b[0] - a[0]);
-  console.log({ refused, bad, onlyLoose }, times.slice(0, 12).map(([t, p]) => `${t.toFixed(1)} ${p.slice(0, 90)}`));
-}, 300000);
+  const seen: Record<string, [number, number, number]> = {}; const bad = new Set<string>();
+  const go = (schema: any, data: any, valid: boolean, root: any, d = 0): void => {
+    if (!schema || typeof schema !== "object" || d > 12) return;
+    if (typeof schema.$ref === "string" && schema.$ref.startsWith("#/")) { let t = root; for (const k of schema.$ref.slice(2).split("/")) t = t?.[k.replace(/~1/g, "/").replace(/~0/g, "~")]; go(t, data, valid, root, d + 1); }
+    if (typeof schema.format === "string" && typeof data === "string") {
+      let e; try { e = formatExpression(schema.format); } catch { e = undefined; }
+      const s = (seen[schema.format] ??= [0, 0, 0]); s[0]++;
+      if (e && valid) { if (!matches(e, data)) { s[1]++; bad.add(`${schema.format} ${data}`); } }
+      if (e && !valid && !matches(e, data)) s[2]++;
+    }
+    if (data && typeof data === "object" && !Array.isArray(data)) for (const [k, v] of Object.entries(schema.properties ?? {})) if (k in data) go(v, data[k], valid, root, d + 1);
+    if (Array.isArray(data) && schema.items && !Array.isArray(schema.items)) for (const x of data) go(schema.items, x, valid, root, d + 1);
+    for (const k of ["allOf"]) for (const s of schema[k] ?? []) go(s, data, valid, root, d + 1);
+  };
+  for (const r of rows) for (const t of r.tests) go(r.schema, t.data, t.valid, r.schema);
+  console.log(Object.entries(seen).map(([k, v]) => `${k} ${v}`).join(" | "));
+  console.log([...bad].slice(0, 60).join("\n"));
+}, 100000);

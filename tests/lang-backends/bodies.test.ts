@@ -1,4 +1,7 @@
-/** The exact bodies that backends over HTTP send, and the paths and headers they go with. */
+/**
+ * The exact bodies that backends over HTTP send, and the paths and headers they go with. Long because the same prompts go
+ * to every protocol, and what differs between them is best read side by side.
+ */
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { aiSdkBackend } from "../../src/lang/backends/ai-sdk.js";
 import { anthropicBackend } from "../../src/lang/backends/anthropic.js";
@@ -195,6 +198,16 @@ describe("an SGLang server", () => {
     expect(server.requests).toEqual([]);
   });
 
+  it.each([
+    ["an abort with a status", { finish_reason: { type: "abort", message: "full", status_code: 503 } }, "QUEUE_FULL"],
+    ["an abort without one", { finish_reason: { type: "abort", message: "gone" } }, "ENGINE_FAILED"],
+  ])("is believed when it ends a stream with %s", async (_, meta_info, code) => {
+    const backend = make();
+    server.reply = () => ({ events: [`data: ${JSON.stringify({ text: "", output_ids: [], meta_info })}\n\n`] });
+    const run = collect(backend.generate(requestOf(backend, { prompt: raw })));
+    await expect(run).rejects.toMatchObject({ name: "BackendError", code });
+  });
+
   it("scores by ids, all continuations in one batch, from the seam on", async () => {
     const backend = make();
     const signal = new AbortController().signal;
@@ -209,7 +222,7 @@ describe("an SGLang server", () => {
         [...ids.slice(0, -1), 260],
         [...ids, 120],
         [...ids.slice(0, -1), 259],
-      ].map((list, i) => (i === 0 ? [...ids.slice(0, -1), 40, 41, 58].slice(0, 0).concat(list) : list)),
+      ],
       sampling_params: { max_new_tokens: 0, temperature: 0 },
       return_logprob: true,
       logprob_start_len: [5, 6, 5],
@@ -220,6 +233,36 @@ describe("an SGLang server", () => {
       [[120, "x"]],
       [[259, "()"]],
     ]);
+  });
+
+  it("is not asked to score what no token comes before", async () => {
+    const backend = make();
+    server.reply = (request) => {
+      const { prompt } = request.body;
+      return { json: { tokens: prompt.map((one: string) => [...Buffer.from(one)]) } };
+    };
+    const { signal } = new AbortController();
+    const run = backend.score?.({
+      prompt: { type: "text", parts: [] },
+      continuations: ["x"],
+      unconditional: false,
+      signal,
+    });
+    await expect(run).rejects.toMatchObject({ code: "INVALID_REQUEST", message: expect.stringContaining('"x"') });
+    expect(server.requests).toHaveLength(1);
+  });
+
+  it("is caught when it reports logprobs of other tokens", async () => {
+    const backend = make();
+    server.reply = (request) => {
+      const reply = sglangServer(false)(script, request);
+      const answers = reply.json as { meta_info?: { input_token_logprobs?: unknown[] } }[];
+      if (Array.isArray(answers)) for (const { meta_info } of answers) meta_info?.input_token_logprobs?.pop();
+      return reply;
+    };
+    const { signal } = new AbortController();
+    const run = backend.score?.({ prompt: raw, continuations: ["x", "y"], unconditional: false, signal });
+    await expect(run).rejects.toMatchObject({ code: "ENGINE_FAILED", message: expect.stringContaining("token") });
   });
 
   it("says whether its cache could be emptied", async () => {
@@ -351,6 +394,40 @@ describe("OpenAI's chat API", () => {
     expect((await sent(make(), { prompt: chat, tools, toolChoice: "required" })).body.tool_choice).toBe("required");
     expect((await sent(make(), { prompt: chat, tools })).body).not.toHaveProperty("tool_choice");
     expect((await sent(make(), { prompt: chat, tools: [], toolChoice: "none" })).body).not.toHaveProperty("tools");
+  });
+
+  it.each([true, false])("is understood when it says stop after a forced call (stream: %s)", async (stream) => {
+    const backend = make();
+    const toolCalls = [{ id: "", name: "add", arguments: "" }];
+    server.reply = (request) => chatReply(one([], { toolCalls }), request);
+    const deltas = await collect(backend.generate(requestOf(backend, { stream, tools, toolChoice: "required" })));
+    expect(deltas.at(-1)?.finish).toBe("toolCalls");
+    expect(deltas.flatMap(({ toolCalls: found = [] }) => found)).toEqual([
+      { id: expect.stringMatching(/^call_\w{20}$/), type: "function", function: { name: "add", arguments: "{}" } },
+    ]);
+  });
+
+  it.each([
+    ["an error in the stream", 'data: {"error":{"message":"boom","code":503}}\n\n', { code: "QUEUE_FULL" }],
+    ["an event that is not JSON", "data: {oops\n\n", { code: "ENGINE_FAILED" }],
+    [
+      "a finish reason that nobody knows",
+      'data: {"choices":[{"index":0,"delta":{},"finish_reason":"bored"}]}\n\n',
+      { code: "ENGINE_FAILED" },
+    ],
+    ["an answer that nobody asked for", 'data: {"choices":[{"index":4,"delta":{}}]}\n\n', { code: "ENGINE_FAILED" }],
+    [
+      "content that is no text",
+      'data: {"choices":[{"index":0,"delta":{"content":[{"type":"x"}]}}]}\n\n',
+      { code: "ENGINE_FAILED" },
+    ],
+  ])("reports %s", async (_, event, expected) => {
+    const backend = make();
+    server.reply = () => ({ events: [event] });
+    await expect(collect(backend.generate(requestOf(backend)))).rejects.toMatchObject({
+      name: "BackendError",
+      ...expected,
+    });
   });
 
   it("gets calls and their results back as it gave them", async () => {
@@ -501,7 +578,8 @@ describe("a model of the AI SDK", () => {
     await collect(backend.generate(requestOf(backend, { stream: false, ...rest })));
     const { abortSignal, ...options } = model.calls[0];
     expect(abortSignal).toBeInstanceOf(AbortSignal);
-    return options;
+    // biome-ignore lint/suspicious/noExplicitAny: prompts are looked into, not modelled
+    return options as Omit<typeof options, "prompt"> & { prompt: any[] };
   };
 
   it("gets the SDK's options", async () => {

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { HttpClient, type HttpOptions } from "../../src/lang/backends/http.js";
 import { BackendError } from "../../src/lang/errors.js";
+import { until } from "../contracts/backend.js";
 import { Loopback } from "./loopback.js";
 
 let server: Loopback;
@@ -88,6 +89,11 @@ describe("a call", () => {
     server = await new Loopback().listen();
   });
 
+  it("needs an address with a scheme, or a path of the page's own server", () => {
+    expect(() => new HttpClient("test(m)", "localhost:30000", {}, {})).toThrow(/baseUrl must be .*"localhost:30000"/);
+    expect(() => new HttpClient("test(m)", "/api", {}, {})).not.toThrow();
+  });
+
   it("is tried again as often as asked, and no more", async () => {
     let left = 2;
     server.reply = () => (left-- > 0 ? { status: 503, json: {} } : { json: { ok: 1 } });
@@ -111,8 +117,10 @@ describe("a call", () => {
     const controller = new AbortController();
     const run = client(quick).json("/x", {}, controller.signal);
     const reason = new Error("enough");
-    setTimeout(() => controller.abort(reason), 30);
-    await expect(run).rejects.toBe(reason);
+    const settled = run.catch((error: unknown) => error);
+    await until(() => server.requests.length === 1, "the first try");
+    controller.abort(reason);
+    expect(await settled).toBe(reason);
     expect(server.requests).toHaveLength(1);
   });
 
@@ -125,10 +133,10 @@ describe("a call", () => {
 
   it("tries again after a silence with a fresh connection", async () => {
     server.reply = () => (server.requests.length === 1 ? { json: {}, hangs: true } : { json: { ok: 1 } });
-    expect(await client({ ...quick, timeoutMs: 60 }).json("/x", {}, never)).toEqual({ ok: 1 });
+    expect(await client({ ...quick, timeoutMs: 400 }).json("/x", {}, never)).toEqual({ ok: 1 });
     server.requests.length = 0;
     server.reply = () => (server.requests.length === 1 ? { events: [], hangs: true } : { events: ["data: 1\n\n"] });
-    expect(await all({ ...quick, timeoutMs: 60 })).toEqual(["1"]);
+    expect(await all({ ...quick, timeoutMs: 400 })).toEqual(["1"]);
   });
 
   it("calls an injected fetch as a plain function", async () => {
@@ -174,9 +182,9 @@ describe("a stream", () => {
   it("counts silence, not the time that the reader takes", async () => {
     server.reply = () => ({ events: ["data: 1\n\n", "data: 2\n\n"] });
     const seen: string[] = [];
-    for await (const { data } of client({ timeoutMs: 60 }).events("/x", {}, never)) {
+    for await (const { data } of client({ timeoutMs: 400 }).events("/x", {}, never)) {
       seen.push(data);
-      await new Promise((resolve) => setTimeout(resolve, 120));
+      await new Promise((resolve) => setTimeout(resolve, 500));
     }
     expect(seen).toEqual(["1", "2"]);
     server.reply = () => ({ events: ["data: 1\n\n"], hangs: true });

@@ -347,17 +347,17 @@ describe("events", () => {
 describe("capabilities", () => {
   const cases: [capability: string, override: object, body: (s: State) => unknown][] = [
     ["text", { text: false }, (s) => s.text`a${gen()}`],
-    ["chat", { chat: false }, (s) => (s.user("a"), s.assistant(gen()))],
-    ["continueTurn", { continueTurn: false }, (s) => (s.user("a"), s.assistant`b${gen()}`)],
-    ["images", { images: false }, (s) => (s.user(image("https://a.b/c.png")), s.assistant(gen()))],
-    ["video", { video: false }, (s) => (s.user(video("https://a.b/c.mp4", 4)), s.assistant(gen()))],
+    ["chat", { chat: false }, (s) => [s.user("a"), s.assistant(gen())]],
+    ["continueTurn", { continueTurn: false }, (s) => [s.user("a"), s.assistant`b${gen()}`]],
+    ["images", { images: false }, (s) => [s.user(image("https://a.b/c.png")), s.assistant(gen())]],
+    ["video", { video: false }, (s) => [s.user(video("https://a.b/c.mp4", 4)), s.assistant(gen())]],
     ["constraints.regex", { constraints: [] }, (s) => s.append(gen({ type: "int" }))],
     ["constraints.jsonSchema", { constraints: ["regex"] }, (s) => s.append(gen({ schema: z.object({}) }))],
     ["constraints.ebnf", { constraints: ["regex"] }, (s) => s.append(gen({ grammar: 'root ::= "a"' }))],
     ["sampling.topK", { sampling: ["temperature"] }, (s) => s.append(gen({ topK: 5 }))],
     ["sampling.n", { sampling: ["temperature"] }, (s) => s.append(gen({ n: 2 }))],
     ["logprobs", { logprobs: false }, (s) => s.append(gen({ logprobs: true }))],
-    ["tools", { tools: false }, (s) => (s.user("a"), s.assistant(gen({ tools: { a: {} } })))],
+    ["tools", { tools: false }, (s) => [s.user("a"), s.assistant(gen({ tools: { a: {} } }))]],
     ["score", { score: false, constraints: [] }, (s) => s.append(select(["a", "b"]))],
     ["score", { score: false }, (s) => s.append(select(["a", "b"], { method: tokenLengthNormalized }))],
   ];
@@ -388,13 +388,13 @@ describe("wrong use is told well", () => {
   const table: [what: string, body: (s: State) => unknown, message: RegExp][] = [
     [
       "an unknown variable",
-      (s) => (s.set("answer", 1), s.get("anser")),
+      (s) => [s.set("answer", 1), s.get("anser")],
       /no variable "anser"\. Did you mean "answer"\? It has "answer"/,
     ],
     ["a variable of a state with none", (s) => s.get("x"), /no variable "x"\. It has none/],
     [
       "nested roles",
-      (s) => (s.begin("user"), s.assistant(gen())),
+      (s) => [s.begin("user"), s.assistant(gen())],
       /assistant turn cannot begin inside the user turn.*s\.end\(\)/,
     ],
     ["an end without a begin", (s) => s.end(), /no turn to close/],

@@ -1,7 +1,14 @@
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { Opcode } from "../../src/graph/instructions.js";
-import type { NativeKvPool, NativePlan, NativeRuntime, NativeWeight, StepOutputs } from "../../src/native/addon.js";
+import {
+  isStepRowsError,
+  type NativeKvPool,
+  type NativePlan,
+  type NativeRuntime,
+  type NativeWeight,
+  type StepOutputs,
+} from "../../src/native/addon.js";
 import {
   addon,
   distance,
@@ -365,6 +372,8 @@ describe("sampling", () => {
     const error = await sample(logits, rows, new Uint32Array(2)).catch((e) => e);
     expect(error.message).toBe("runPlan: row 1: no token is allowed: mask and bias forbid every id");
     expect(Array.from(error.rows)).toEqual([1, 2]);
+    expect(error.reasons).toEqual(Array(2).fill("no token is allowed: mask and bias forbid every id"));
+    expect(isStepRowsError(error)).toBe(true);
     expect(Array.from(error.outputs.ids)).toEqual([ranked(logits[0])[0], -1, -1]);
   });
 

@@ -686,6 +686,78 @@ describe("when the native step fails", () => {
   });
 });
 
+describe("when single rows of a step fail", () => {
+  const body = (text: string, more: Partial<GenerateRequest> = {}): GenerateRequest => ({
+    prompt: { text },
+    samplingParams: { ...greedy, maxNewTokens: 8 },
+    ...more,
+  });
+  const right = (text: string) => expectedTokens(encode(text), { maxNewTokens: 8, stopIds: [] });
+  /** Fails the row of the sequence that sees exactly these tokens' worth of cache in a decode step. */
+  const failAt = (kvLength: number) => ({
+    failRows: ({ kvLength: lengths }: { kvLength: Int32Array }) => [...lengths.keys()].filter((i) => lengths[i] === kvLength),
+  }); // biome-ignore format: one call
+
+  it("only the requests of those rows end, each with its own reason, and the others' tokens are right", async () => {
+    const { engine } = fakeEngine({}, failAt(20));
+    const texts = ["a short one", "seventeen letters", "one more text."];
+    const [first, second, third] = await Promise.allSettled(texts.map((text) => collect(engine, body(text))));
+    expect(first).toMatchObject({ status: "fulfilled", value: { ids: right(texts[0]) } });
+    expect(second).toMatchObject({
+      status: "rejected",
+      reason: { code: "ENGINE_FAILED", message: expect.stringMatching(/^Request \w+ failed: row 1 is spoilt$/) },
+    });
+    expect(third).toMatchObject({
+      status: "rejected",
+      reason: { message: expect.stringMatching(/row \d is spoilt$/) },
+    });
+    expect(await engine.flushCache()).toBe(true);
+    expect(engine.stats().pages.free).toBe(256);
+    await engine.close();
+  });
+
+  it("nothing a failed row's request computed is cached", async () => {
+    const { engine } = fakeEngine({}, { failRows: (_, step) => (step === 0 ? [0] : []) });
+    await expect(collect(engine, body("abcdefgh"))).rejects.toMatchObject({ code: "ENGINE_FAILED" });
+    const again = await collect(engine, body("abcdefgh"));
+    expect(again.ids).toEqual(right("abcdefgh"));
+    expect(again.last.usage.cachedTokens).toBe(0);
+    await engine.close();
+  });
+
+  it("a failed prompt-logprob row ends its request, and rows after it still go to the right requests", async () => {
+    const { engine } = fakeEngine({}, { failRows: (_, step) => (step === 0 ? [2] : []) });
+    const logprobs = { startLen: 0, topNum: 2 };
+    const [wrong, fine] = await Promise.allSettled([
+      collect(engine, body("abcdefgh", { logprobs })),
+      collect(engine, body("xyz", { logprobs })),
+    ]);
+    expect(wrong).toMatchObject({ status: "rejected", reason: { message: expect.stringMatching(/row 2 is spoilt/) } });
+    expect(fine).toMatchObject({ status: "fulfilled", value: { ids: right("xyz") } });
+    const clean = fakeEngine();
+    const expected = await collect(clean.engine, body("xyz", { logprobs }));
+    expect((fine as PromiseFulfilledResult<Collected>).value.chunks.map((c) => c.logprobs)).toEqual(
+      expected.chunks.map((c) => c.logprobs),
+    );
+    await Promise.all([engine.close(), clean.engine.close()]);
+  });
+
+  it("a request that was aborted in the same step gives its pages back uncached", async () => {
+    const controller = new AbortController();
+    const { engine } = fakeEngine(
+      {},
+      {
+        onStep: (_, step) => (step === 0 ? controller.abort() : undefined),
+        failRows: (_, step) => (step === 0 ? [0] : []),
+      },
+    );
+    const aborted = collect(engine, body("abcdefgh", { signal: controller.signal }));
+    await expect(aborted).rejects.toMatchObject({ message: expect.stringMatching(/row 0 is spoilt/) });
+    expect((await collect(engine, body("abcdefgh"))).last.usage.cachedTokens).toBe(0);
+    await engine.close();
+  });
+});
+
 describe("when something else goes wrong", () => {
   it("a request whose tokens cannot be decoded ends with an error, and the others go on", async () => {
     const broken = {

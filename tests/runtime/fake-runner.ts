@@ -6,7 +6,7 @@
  * soon, a wrong position or chunk boundary all change the tokens that come out.
  */
 import type { ModelInfo } from "../../src/core/protocol.js";
-import type { StepInputs, StepOutputs } from "../../src/native/addon.js";
+import type { StepInputs, StepOutputs, StepRowsError } from "../../src/native/addon.js";
 import { type EngineConfig, resolveEngineConfig } from "../../src/runtime/config.js";
 import { Engine } from "../../src/runtime/engine.js";
 import type { ModelRunner } from "../../src/runtime/model-runner.js";
@@ -69,6 +69,8 @@ export interface FakeOptions {
   maxTokens?: number;
   /** Called before each step; may throw, or return a promise to hold the step up. */
   onStep?: (inputs: StepInputs, step: number) => void | Promise<void>;
+  /** Rows of a step that fail alone. @default none */
+  failRows?: (inputs: StepInputs, step: number) => readonly number[];
 }
 
 /** Inputs of a step as they were at its submission. */
@@ -89,12 +91,14 @@ export class FakeRunner implements ModelRunner {
   /** [pages * pageSize] hash of the prefix that ends at the slot. */
   readonly #slots: Uint32Array;
   readonly #onStep: FakeOptions["onStep"];
+  readonly #failRows: FakeOptions["failRows"];
 
   constructor(options: FakeOptions = {}) {
     this.pages = options.pages ?? 256;
     this.pageSize = options.pageSize ?? 1;
     this.maxTokens = options.maxTokens ?? 512;
     this.#onStep = options.onStep;
+    this.#failRows = options.failRows;
     this.#slots = new Uint32Array(this.pages * this.pageSize);
   }
 
@@ -107,8 +111,13 @@ export class FakeRunner implements ModelRunner {
     // The native runner answers from the event loop, never from a microtask.
     await new Promise((resolve) => setImmediate(resolve));
     await this.#onStep?.(inputs, step);
-    const states = this.#states(inputs);
-    return this.#rows(inputs, states);
+    const outputs = this.#rows(inputs, this.#states(inputs));
+    const failed = this.#failRows?.(inputs, step) ?? [];
+    if (failed.length === 0) return outputs;
+    for (const row of failed) outputs.ids[row] = -1;
+    const error = new Error(`runPlan: row ${failed[0]}: the row is spoilt`);
+    const reasons = failed.map((row) => `row ${row} is spoilt`);
+    throw Object.assign(error, { rows: Int32Array.from(failed), reasons, outputs }) satisfies StepRowsError;
   }
 
   async close(): Promise<void> {

@@ -6,7 +6,6 @@
 // between them give the same bits. A tile only shares the conversion of each block to f32 between its rows.
 
 constexpr int kBlock = 32;           // positions per block
-constexpr int kMaxHeadDim = 1024;
 constexpr int kMaxLines = 2 * kMaxHeadDim * kBlock * 4 / 64 + 2 * kMaxHeadDim + 64;  // cache lines of one block, at most
 constexpr int kBurst = 64;           // most of them asked for at once
 constexpr int kAttentionRows = 192;  // rows per tile at most

@@ -136,7 +136,12 @@ static double exp_sum(float* out, const float* x, int n, float max, float invers
 
 static int argmax(const float* x, int n) {
   const float best = row_max(x, n);
-  for (int i = 0; i < n; i++)
-    if (x[i] == best) return i;
+  constexpr int kSpan = 256;
+  for (int from = 0; from < n; from += kSpan) {
+    const int count = lesser(kSpan, n - from);
+    if (row_max(x + from, count) != best) continue;
+    for (int i = from; i < from + count; i++)
+      if (x[i] == best) return i;
+  }
   return 0;  // only NaN
 }

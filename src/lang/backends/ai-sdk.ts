@@ -27,15 +27,14 @@ export interface AiSdkModel {
   readonly specificationVersion: string;
   readonly provider: string;
   readonly modelId: string;
-  // Method syntax: options of a provider's own type accept what is sent here.
+  // Method syntax, so that methods which take the SDK's narrower options fit.
   doGenerate(options: AiSdkCall): PromiseLike<AiSdkResult>;
   doStream(options: AiSdkCall): PromiseLike<{ stream: ReadableStream<AiSdkPart> }>;
 }
 
-/** The call options that are sent; the same in all three specifications. */
+/** The call options that are sent: what all three specifications share. The SDK's own types are narrower. */
 export interface AiSdkCall {
-  // biome-ignore lint/suspicious/noExplicitAny: the SDK's prompt types differ by version; `toPrompt` builds all of them.
-  prompt: any[];
+  prompt: unknown[];
   maxOutputTokens?: number;
   temperature?: number;
   stopSequences?: string[];
@@ -43,10 +42,10 @@ export interface AiSdkCall {
   topK?: number;
   presencePenalty?: number;
   frequencyPenalty?: number;
-  responseFormat?: { type: "json"; schema?: Record<string, unknown>; name?: string };
+  responseFormat?: { type: string; schema?: unknown; name?: string };
   seed?: number;
-  tools?: { type: "function"; name: string; description?: string; inputSchema: Record<string, unknown> }[];
-  toolChoice?: { type: "auto" | "none" | "required" } | { type: "tool"; toolName: string };
+  tools?: { type: string; name: string }[];
+  toolChoice?: { type: string; toolName?: string };
   abortSignal?: AbortSignal;
   headers?: Record<string, string | undefined>;
 }
@@ -176,7 +175,7 @@ class AiSdkBackend implements Backend {
         text: texts("text"),
         ...(reasoning && { reasoning }),
         ...(toolCalls.length > 0 && { toolCalls }),
-        finish: this.#finish(result.finishReason),
+        finish: this.#finish(result.finishReason, toolCalls.length > 0),
         usage: toUsage(result.usage),
       };
     });
@@ -186,6 +185,7 @@ class AiSdkBackend implements Backend {
     const { signal } = request;
     const { watch, reader } = await retrying(this.#options, signal, () => this.#begin(request));
     let ended = false;
+    let hasCalls = false;
     try {
       for (;;) {
         watch.start();
@@ -193,7 +193,8 @@ class AiSdkBackend implements Backend {
         watch.pause();
         ended = done;
         if (done) break;
-        const delta = this.#read(value);
+        const delta = this.#read(value, hasCalls);
+        hasCalls ||= delta?.toolCalls !== undefined;
         if (delta) yield delta;
         if (delta?.finish) return;
       }
@@ -219,7 +220,7 @@ class AiSdkBackend implements Backend {
     }
   }
 
-  #read(part: AiSdkPart): BackendDelta | undefined {
+  #read(part: AiSdkPart, hasCalls: boolean): BackendDelta | undefined {
     const { type, delta, warnings, finishReason, usage, error } = part;
     if (type === "error") throw this.#describe(error);
     if (type === "stream-start") this.#checkWarnings(warnings ?? []);
@@ -227,7 +228,12 @@ class AiSdkBackend implements Backend {
     if (type === "reasoning-delta" && delta) return { index: 0, text: "", reasoning: String(delta) };
     if (isToolCall(part)) return { index: 0, text: "", toolCalls: [toToolCall(part)] };
     if (type === "finish")
-      return { index: 0, text: "", finish: this.#finish(finishReason ?? "unknown"), usage: toUsage(usage ?? {}) };
+      return {
+        index: 0,
+        text: "",
+        finish: this.#finish(finishReason ?? "unknown", hasCalls),
+        usage: toUsage(usage ?? {}),
+      };
     return undefined;
   }
 
@@ -274,10 +280,11 @@ class AiSdkBackend implements Backend {
     });
   }
 
-  #finish(reason: AiSdkFinish): BackendFinish {
+  /** Some providers say "stop" where a call was forced. */
+  #finish(reason: AiSdkFinish, hasCalls: boolean): BackendFinish {
     const word = typeof reason === "string" ? reason : reason.unified;
     const finish = FINISH[word];
-    if (finish) return finish;
+    if (finish) return finish === "stop" && hasCalls ? "toolCalls" : finish;
     throw this.#error(`ended the answer with the finish reason ${word}`);
   }
 

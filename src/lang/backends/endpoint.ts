@@ -2,7 +2,8 @@
  * A model server over HTTP as a backend: this package's own, SGLang's, or (`dialect: "vllm"`) vLLM's.
  *
  * Raw text goes to the native /generate, turns to /v1/chat/completions, where the server applies the model's template
- * and `continue_final_message` continues the assistant's turn. Scoring goes by token ids over /generate.
+ * and `continue_final_message` continues the assistant's turn. Scoring goes by token ids over /generate. The chat route
+ * tells cached tokens only when the server was started with --enable-cache-report.
  */
 import { SglangError } from "../../core/errors.js";
 import type { SamplingParams } from "../../core/sampling-params.js";
@@ -127,7 +128,7 @@ class SglangEndpoint implements Backend, ScoringServer {
   }
 
   flushCache(): Promise<boolean> {
-    return this.#client.succeeds("/flush_cache", new AbortController().signal);
+    return this.#client.succeeds("/flush_cache");
   }
 
   async tokenize(texts: readonly string[], special: boolean, signal: AbortSignal): Promise<number[][]> {

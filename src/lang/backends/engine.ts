@@ -30,7 +30,8 @@ import {
   requireGenerate,
   requireScore,
 } from "./backend.js";
-import { isEmpty, refuseToolsInText, textOf, withContinuation } from "./parts.js";
+import { isEmpty, newCallId, refuseToolsInText, textOf, withContinuation } from "./parts.js";
+import { nothingBefore } from "./scoring.js";
 import { addUsage, UsageSum } from "./usage.js";
 
 /** Finds tool calls in text that comes in pieces; what is not a call is given back as text. */
@@ -172,11 +173,7 @@ class EngineBackend implements Backend {
     }
     const tokens = full.input.slice(seam - start).map(([logprob, id, text]): BackendTokenLogprob => {
       if (logprob !== null) return [logprob, id, text];
-      throw new BackendError(
-        "INVALID_REQUEST",
-        `${this.name} cannot score ${JSON.stringify(text)} without a token before it; begin the prompt with some text.`,
-        { backend: this.name },
-      );
+      throw nothingBefore(this.name, text);
     });
     if (!unconditional) return { tokens };
     const alone = await this.#prefill({ inputIds: full.ids.slice(seam) }, signal, 0);
@@ -261,8 +258,9 @@ class Answer {
     delta.text = events.map((event) => (event.type === "text" ? event.text : "")).join("");
     const calls = events.filter((event) => event.type === "call");
     if (calls.length === 0) return;
+    this.#calls += calls.length;
     delta.toolCalls = calls.map(({ name, arguments: args }) => ({
-      id: `call_${this.#calls++}_${crypto.randomUUID().slice(0, 8)}`,
+      id: newCallId(),
       type: "function",
       function: { name, arguments: args },
     }));

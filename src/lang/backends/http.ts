@@ -6,7 +6,7 @@
  * when it was asked for and nothing of the reply was handed on yet. An aborted signal closes the connection, which is how
  * servers learn of it.
  */
-import type { ErrorCode } from "../../core/errors.js";
+import { type ErrorCode, SglangError } from "../../core/errors.js";
 import { BackendError } from "../errors.js";
 import { type Retries, retrying } from "./retrying.js";
 import { readSse, type SseEvent } from "./sse.js";
@@ -31,8 +31,17 @@ export class HttpClient {
   readonly #headers: Readonly<Record<string, string>>;
   readonly #options: HttpOptions;
 
-  /** @param backend name for errors. @param baseUrl with or without a slash at its end */
+  /**
+   * @param backend name for errors
+   * @param baseUrl with or without a slash at its end; in browsers it may be a path
+   * @throws SglangError INVALID_ARGUMENT for a base URL without a scheme
+   */
   constructor(backend: string, baseUrl: string, headers: Readonly<Record<string, string>>, options: HttpOptions) {
+    if (!/^(https?:\/\/|\/)/.test(baseUrl)) {
+      const expected = "an address that begins with http:// or https://";
+      const message = `baseUrl must be ${expected}, got ${JSON.stringify(baseUrl)}.`;
+      throw new SglangError("INVALID_ARGUMENT", message, { field: "baseUrl", expected, found: baseUrl });
+    }
     this.#backend = backend;
     this.#baseUrl = baseUrl.replace(/\/+$/, "");
     this.#headers = { "content-type": "application/json", ...headers, ...options.headers };
@@ -57,16 +66,18 @@ export class HttpClient {
     );
   }
 
-  /** One POST of which only success or failure counts; the reply's body is not read. */
-  async succeeds(path: string, signal: AbortSignal): Promise<boolean> {
+  /** One POST of which only success or refusal (400) counts; the reply's body is not read. */
+  async succeeds(path: string): Promise<boolean> {
+    const { signal } = new AbortController();
     try {
-      const response = await this.#open(path, undefined, "*/*", signal);
-      await response.body?.cancel();
+      await this.#watched(path, signal, async (watch) => {
+        const response = await this.#open(path, undefined, "*/*", watch.signal);
+        await response.body?.cancel();
+      });
       return true;
     } catch (error) {
-      if (error instanceof BackendError && error.httpStatus !== undefined && error.code === "INVALID_REQUEST")
-        return false;
-      throw this.#describe(path, error);
+      if (error instanceof BackendError && error.httpStatus === 400) return false;
+      throw error;
     }
   }
 

@@ -10,5 +10,6 @@ export {
   type ToolParser,
   type ToolParserEvent,
 } from "./engine.js";
+export { type FakeAnswer, FakeBackend, type FakeOptions, type FakeScript, promptOf } from "./fake.js";
 export type { HttpOptions } from "./http.js";
 export { type OpenAiOptions, openaiBackend } from "./openai.js";

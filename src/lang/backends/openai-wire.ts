@@ -14,7 +14,7 @@ import type {
   PromptMessage,
 } from "./backend.js";
 import type { HttpClient } from "./http.js";
-import { imageUrl, isText, textOf } from "./parts.js";
+import { imageUrl, isText, newCallId, textOf } from "./parts.js";
 import type { SseEvent } from "./sse.js";
 
 /** OpenAI's `messages`. Content without images is a plain string, which every server takes. */
@@ -194,10 +194,13 @@ export class OpenAiReader {
       const answer = this.#answers[index];
       if (!answer) throw this.#error(`answer ${index} where ${this.#answers.length} were asked for`);
       const delta = answer.read(index, choice);
+      if (typeof delta.text !== "string") throw this.#error("content that is not a text");
       if (choice.finish_reason) {
         if (answer.finished) continue;
         answer.finished = true;
-        delta.finish = this.#finish(choice.finish_reason);
+        const finish = this.#finish(choice.finish_reason);
+        // OpenAI says "stop" where the call was forced by tool_choice.
+        delta.finish = finish === "stop" && answer.hasCalls ? "toolCalls" : finish;
         // vLLM's name for it is stop_reason.
         const matched = choice.matched_stop ?? choice.stop_reason;
         if (matched !== null && matched !== undefined) delta.matched = matched;
@@ -237,6 +240,10 @@ class AnswerState {
   /** Calls that were handed on. */
   #done = 0;
 
+  get hasCalls(): boolean {
+    return this.#calls.length > 0;
+  }
+
   read(index: number, choice: WireChoice): BackendDelta {
     const message = choice.delta ?? choice.message ?? {};
     const delta: BackendDelta = { index, text: choice.text ?? message.content ?? message.refusal ?? "" };
@@ -264,7 +271,7 @@ class AnswerState {
 
 function toToolCall({ id, name, arguments: args }: { id: string; name: string; arguments: string }): ToolCall {
   return {
-    id: id || `call_${crypto.randomUUID().replaceAll("-", "").slice(0, 24)}`,
+    id: id || newCallId(),
     type: "function",
     function: { name, arguments: args === "" ? "{}" : args },
   };

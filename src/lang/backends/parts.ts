@@ -52,3 +52,10 @@ function joined(parts: readonly PromptPart[], text: string): PromptPart[] {
   if (last?.type !== "text") return [...parts, { type: "text", text }];
   return [...parts.slice(0, -1), { type: "text", text: last.text + text }];
 }
+
+/** An id for a tool call whose server gave none. */
+export function newCallId(): string {
+  // `crypto.randomUUID` is missing on pages without HTTPS; these ids need to differ, not to be secret.
+  const digits = () => Math.random().toString(36).slice(2, 12).padEnd(10, "0");
+  return `call_${digits()}${digits()}`;
+}

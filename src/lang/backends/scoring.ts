@@ -2,7 +2,7 @@
  * `score` over a server that tells token ids of texts and logprobs of prompts: exact at the seam, because prompt and
  * continuation are tokenised as one text and compared by ids.
  */
-import type { BackendError } from "../errors.js";
+import { BackendError } from "../errors.js";
 import { healedStart } from "../token-healing.js";
 import type {
   BackendPrompt,
@@ -21,8 +21,17 @@ export interface InputLogprobs {
   usage: BackendUsage;
 }
 
+/** The error of a continuation that begins at the first token of all. */
+export function nothingBefore(backend: string, continuation: string): BackendError {
+  const text = JSON.stringify(continuation);
+  const message = `${backend} cannot score ${text} without a token before it; begin the prompt with some text.`;
+  return new BackendError("INVALID_REQUEST", message, { backend });
+}
+
 /** What a server must be able to answer. */
 export interface ScoringServer {
+  /** Of the backend. */
+  readonly name: string;
   /** @param special add the special tokens that begin a text */
   tokenize(texts: readonly string[], special: boolean, signal: AbortSignal): Promise<number[][]>;
   /** The turns as the model reads them, up to where the assistant's next text begins. */
@@ -60,9 +69,7 @@ export async function scoreByTokens(server: ScoringServer, request: BackendScore
   const seams = fulls.map((ids) => healedStart(promptIds, ids));
   const first = seams.indexOf(0);
   if (first >= 0) {
-    throw server.protocolError(
-      `nothing to score ${JSON.stringify(continuations[first])} by: no token comes before it; begin the prompt with some text`,
-    );
+    throw nothingBefore(server.name, continuations[first]);
   }
   const results = await server.inputLogprobs(
     fulls.map((ids, i) => ({ ids, start: seams[i] })),
