@@ -2,7 +2,8 @@
  * Schemas through the grammar engine, in the layout of MaskBench: which pass, which are refused, what is wrongly
  * accepted or refused, and what compiling and masks cost.
  *
- *   npm run bench:grammar -- --data FILE.jsonl.gz --vocab smollm2|qwen|FILE.gguf [--json FILE] [--limit N] [--fail FILE]
+ *   npm run bench:grammar -- --data FILE.jsonl.gz --vocab smollm2|qwen|FILE.gguf [--json FILE] [--order declared|any]
+ *     [--limit N] [--fail FILE]
  *
  * FILE.jsonl.gz has one schema per line: {id, schema, tests: [{valid, data}]}. Instances are read token by token (longest
  * match over the vocabulary); a mask is made at every position and checked against the token that comes. `--vocab` is a
@@ -33,7 +34,11 @@ let lastStop = "";
 
 const calibration = calibrate();
 const compiler = new GrammarCompiler(vocabulary);
-const lines = createInterface({ input: options.data.endsWith(".gz") ? createReadStream(options.data).pipe(createGunzip()) : createReadStream(options.data) });
+const lines = createInterface({
+  input: options.data.endsWith(".gz")
+    ? createReadStream(options.data).pipe(createGunzip())
+    : createReadStream(options.data),
+});
 for await (const line of lines) {
   if (line.trim() === "") continue;
   if (report.schemas >= options.limit) break;
@@ -44,7 +49,10 @@ print();
 if (options.json) {
   const keys = { vocabSize: vocabulary.vocabSize, vocabularyMs, calibrationNs: calibration };
   const numbers = { compileMs: percentiles(compileMs), coldMaskUs: percentiles(cold), hotMaskUs: percentiles(hot) };
-  writeFileSync(options.json, `${JSON.stringify({ ...report, ...numbers, forcedShare: forced / tokens, ...keys }, null, 2)}\n`);
+  writeFileSync(
+    options.json,
+    `${JSON.stringify({ ...report, ...numbers, forcedShare: forced / tokens, ...keys }, null, 2)}\n`,
+  );
 }
 if (options.fail) writeFileSync(options.fail, failures.map((f) => JSON.stringify(f)).join("\n"));
 
@@ -54,7 +62,7 @@ function runSchema(line) {
   const from = performance.now();
   let grammar;
   try {
-    grammar = compiler.compile({ kind: "json_schema", schema: row.get("schema") });
+    grammar = compiler.compile({ kind: "json_schema", schema: row.get("schema"), propertyOrder: options.order });
     compileMs.push(performance.now() - from);
   } catch (error) {
     if (!error.isSglangError) throw error;
@@ -83,7 +91,12 @@ function runSchema(line) {
     clean = false;
     if (accepted) report.falseAccepts++;
     else report.falseRejects++;
-    failures.push({ id, kind: accepted ? "accepted" : "rejected", at: accepted ? undefined : lastStop, text: text.slice(0, 4000) });
+    failures.push({
+      id,
+      kind: accepted ? "accepted" : "rejected",
+      at: accepted ? undefined : lastStop,
+      text: text.slice(0, 4000),
+    });
   }
   if (clean) report.pass++;
 }
@@ -212,13 +225,27 @@ function print() {
   row("stopped at a limit", report.engineErrors);
   row("invalid instance accepted", report.falseAccepts);
   row("valid instance refused", report.falseRejects);
-  for (const [name, values] of [["compile ms", compileMs], ["mask µs, cold", cold], ["mask µs, hot", hot]]) {
+  for (const [name, values] of [
+    ["compile ms", compileMs],
+    ["mask µs, cold", cold],
+    ["mask µs, hot", hot],
+  ]) {
     const p = percentiles(values);
     row(name, `p50 ${p.p50.toFixed(2)}  p90 ${p.p90.toFixed(2)}  p99 ${p.p99.toFixed(2)}  max ${p.max.toFixed(1)}`);
   }
   row("forced positions", `${((100 * forced) / tokens).toFixed(1)} % of ${tokens} tokens`);
-  row("calibration", `${calibration.toFixed(2)} ns per dependent load; cold p50 = ${((percentiles(cold).p50 * 1000) / calibration).toFixed(0)} of them`);
-  row("refused by keyword", [...refusals].sort((a, b) => b[1] - a[1]).slice(0, 20).map(([k, n]) => `${k} ${n}`).join(", "));
+  row(
+    "calibration",
+    `${calibration.toFixed(2)} ns per dependent load; cold p50 = ${((percentiles(cold).p50 * 1000) / calibration).toFixed(0)} of them`,
+  );
+  row(
+    "refused by keyword",
+    [...refusals]
+      .sort((a, b) => b[1] - a[1])
+      .slice(0, 20)
+      .map(([k, n]) => `${k} ${n}`)
+      .join(", "),
+  );
   console.log(`
 Published (MaskBench, 11,306 schemas, 128k vocabulary, other hardware; mask avg/p50/p99 µs, compile p50/p99 ms)
   llguidance 0.7.10       pass 78.8 %  accepts wrongly 0      mask 64/46/533       compile 1.0/18
@@ -229,21 +256,34 @@ Published (MaskBench, 11,306 schemas, 128k vocabulary, other hardware; mask avg/
 
 async function openVocabulary(name) {
   const file = name.includes("/") || name.includes(".") ? name : process.env[`SGLANG_VOCAB_${name.toUpperCase()}`];
-  if (file === undefined) throw new Error(`--vocab ${name}: set SGLANG_VOCAB_${name.toUpperCase()} to a model or vocabulary file`);
+  if (file === undefined)
+    throw new Error(`--vocab ${name}: set SGLANG_VOCAB_${name.toUpperCase()} to a model or vocabulary file`);
   if (file.endsWith(".json.gz") || file.endsWith(".json")) {
     // {eosTokenIds, special: [ids], tokens: [base64]}
     const raw = readFileSync(file);
     const data = JSON.parse(file.endsWith(".gz") ? gunzipSync(raw).toString() : raw.toString());
     const bytes = data.tokens.map((token) => Uint8Array.from(Buffer.from(token, "base64")));
     const special = new Set(data.special);
-    return { vocabSize: bytes.length, eosTokenIds: data.eosTokenIds, tokenBytes: (id) => bytes[id], isSpecial: (id) => special.has(id) };
+    return {
+      vocabSize: bytes.length,
+      eosTokenIds: data.eosTokenIds,
+      tokenBytes: (id) => bytes[id],
+      isSpecial: (id) => special.has(id),
+    };
   }
   const { openTokenizer } = await import("./open-tokenizer.mjs");
   return openTokenizer(file);
 }
 
 function readOptions(args) {
-  const out = { data: process.env.SGLANG_SCHEMA_DATA, vocab: "smollm2", json: undefined, fail: undefined, limit: Number.POSITIVE_INFINITY };
+  const out = {
+    data: process.env.SGLANG_SCHEMA_DATA,
+    vocab: "smollm2",
+    order: "declared",
+    json: undefined,
+    fail: undefined,
+    limit: Number.POSITIVE_INFINITY,
+  };
   for (let i = 0; i < args.length; i += 2) {
     const name = args[i].replace(/^--/, "");
     if (!(name in out) || args[i + 1] === undefined) throw new Error(`unknown or incomplete option ${args[i]}`);

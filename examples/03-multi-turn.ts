@@ -12,5 +12,7 @@ const conversation = program(async (s, questions: readonly string[]) => {
 export async function main(backend: Backend) {
   const questions = ["Give me two tips for a first visit to Tokyo.", "Which one is cheaper?"];
   const { messages } = await conversation.run(questions, { backend });
-  return messages.map(({ role, content }) => `${role}: ${content.map((part) => (part.type === "text" ? part.text : ""))}`);
+  return messages.map(
+    ({ role, content }) => `${role}: ${content.map((part) => (part.type === "text" ? part.text : ""))}`,
+  );
 }

@@ -20,6 +20,7 @@ const think = program(async (s, question: string, breadth: number) => {
 });
 
 export async function main(backend: Backend) {
-  const question = "A bat and a ball cost 1.10 together. The bat costs 1.00 more than the ball. What does the ball cost?";
+  const question =
+    "A bat and a ball cost 1.10 together. The bat costs 1.00 more than the ball. What does the ball cost?";
   return (await think.run(question, 3, { backend })).value;
 }

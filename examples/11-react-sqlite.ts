@@ -11,7 +11,9 @@ function cities(): Query {
   const { DatabaseSync } = process.getBuiltinModule("node:sqlite") as unknown as Sqlite;
   const database = new DatabaseSync(":memory:");
   database.exec("create table city (name text, country text, population integer)");
-  database.exec("insert into city values ('Porto', 'Portugal', 231800), ('Lisbon', 'Portugal', 545796), ('Vigo', 'Spain', 293642)");
+  database.exec(
+    "insert into city values ('Porto', 'Portugal', 231800), ('Lisbon', 'Portugal', 545796), ('Vigo', 'Spain', 293642)",
+  );
   return (sql) => database.prepare(sql).all();
 }
 

@@ -16,7 +16,10 @@ const likeness = (a: Float32Array, b: Float32Array) => a.reduce((sum, value, ind
 async function best(question: string, texts: readonly string[], count: number, embed: Embed): Promise<string[]> {
   const wanted = await embed(question);
   const ranked = await Promise.all(texts.map(async (text) => ({ text, score: likeness(wanted, await embed(text)) })));
-  return ranked.sort((a, b) => b.score - a.score).slice(0, count).map(({ text }) => text);
+  return ranked
+    .sort((a, b) => b.score - a.score)
+    .slice(0, count)
+    .map(({ text }) => text);
 }
 
 const answer = program(async (s, question: string, found: readonly string[]) => {

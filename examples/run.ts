@@ -3,7 +3,7 @@
  *
  * SGLANG_URL names a server of ours or SGLang's; without it a model is loaded into this process (SGLANG_MODEL).
  */
-import { endpointBackend, engineBackend } from "../src/lang/backends/index.js";
+import { endpointBackend, engineBackend } from "../src/lang/index.js";
 import { Engine } from "../src/runtime/index.js";
 
 const [name] = process.argv.slice(2);

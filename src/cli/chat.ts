@@ -31,7 +31,7 @@ export function registerChatCommand(program: Command): void {
   command.action(async (options: Record<string, unknown>) => {
     const { engine: engineOptions, cli } = splitOptions(options);
     const engine = await loadEngine((cli.modelPath as string | undefined) ?? DEFAULT_MODEL, engineOptions, {
-      logLevel: (cli.logLevel as string | undefined) ?? "warn",
+      logLevel: cli.logLevel as string | undefined,
     });
     try {
       await new ChatSession(engine, process.stdin, process.stdout, {
@@ -69,7 +69,7 @@ export class ChatSession {
     this.#lines = createInterface({ input, output, terminal: output.isTTY ?? false, prompt: "> " });
     this.#lines.on("SIGINT", () => {
       if (this.#answer) this.#answer.abort();
-      else output.write(`\n${this.#dim("(/exit or Ctrl-D leaves)")}\n> `);
+      else this.#dropLine();
     });
     this.#reset();
   }
@@ -85,6 +85,16 @@ export class ChatSession {
       this.#lines.prompt();
     }
     this.#lines.close();
+  }
+
+  /** Ctrl-C at the prompt: what was typed so far is thrown away, or it would be sent with the next line. */
+  #dropLine(): void {
+    const typed = this.#lines.line !== "";
+    // The editor's own keys: to the end of the line, then delete all before the cursor.
+    this.#lines.write(null, { ctrl: true, name: "e" });
+    this.#lines.write(null, { ctrl: true, name: "u" });
+    if (!typed) this.#output.write(`\n${this.#dim("(/exit or Ctrl-D leaves)")}\n`);
+    this.#lines.prompt();
   }
 
   #reset(): void {

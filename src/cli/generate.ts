@@ -24,17 +24,20 @@ export function registerGenerateCommand(program: Command): void {
   command.action((prompt: string | undefined, options: GenerateOptions) => generate(prompt, options));
 }
 
-async function readStdin(): Promise<string> {
+/** Standard input without the line end that `echo` and editors put last: a prompt that ends in one asks for a new line. */
+export async function readPrompt(input: AsyncIterable<Buffer | string>): Promise<string> {
   const chunks: Buffer[] = [];
-  for await (const chunk of process.stdin) chunks.push(chunk as Buffer);
-  return Buffer.concat(chunks).toString("utf8");
+  for await (const chunk of input) chunks.push(Buffer.from(chunk));
+  return Buffer.concat(chunks)
+    .toString("utf8")
+    .replace(/\r?\n$/, "");
 }
 
 async function generate(argument: string | undefined, options: GenerateOptions): Promise<void> {
-  const text = argument ?? (await readStdin());
+  const text = argument ?? (await readPrompt(process.stdin));
   const { engine: engineOptions, cli } = splitOptions(options);
   const engine = await loadEngine((cli.modelPath as string | undefined) ?? DEFAULT_MODEL, engineOptions, {
-    logLevel: (cli.logLevel as string | undefined) ?? "warn",
+    logLevel: cli.logLevel as string | undefined,
   });
   const stop = new AbortController();
   process.once("SIGINT", () => stop.abort());

@@ -50,7 +50,7 @@ export function registerGrammarCommand(program: Command): void {
 
   add("show", "draw the compressed finite state machine; bold edges are forced text")
     .option("--format <format>", "text, dot or svg", parseFormat, "text")
-    .option("--limit <states>", "states to explore", parseCount, 200)
+    .option("--limit <states>", "states to explore", parseCount, 60)
     .action((file: string, options: FileOptions & { format: string; limit: number }) => {
       const fsm = compressedFsm(load(file, options).grammar.automaton, options.limit);
       const drawing =

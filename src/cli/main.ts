@@ -5,10 +5,14 @@ import { Command, CommanderError } from "commander";
 import { SglangError } from "../core/errors.js";
 import { registerChatCommand } from "./chat.js";
 import { registerGenerateCommand } from "./generate.js";
+import { registerGrammarCommand } from "./grammar.js";
 import { registerInspectCommand } from "./inspect.js";
 import { registerModelsCommand } from "./models.js";
 import { registerServeCommand } from "./serve.js";
 import { normalizeFlags } from "./server-args.js";
+
+/** What a shell reports for a program that SIGPIPE ended. */
+const BROKEN_PIPE = 141;
 
 function version(): string {
   const manifest = JSON.parse(readFileSync(new URL("../../package.json", import.meta.url), "utf8")) as {
@@ -30,6 +34,7 @@ export function createProgram(): Command {
   registerChatCommand(program);
   registerModelsCommand(program);
   registerInspectCommand(program);
+  registerGrammarCommand(program);
   // Subcommands copy neither of these from their parent.
   for (const command of program.commands)
     command.exitOverride().showSuggestionAfterError(true).showHelpAfterError("(add --help for the list of options)");
@@ -56,5 +61,12 @@ export async function main(argv: readonly string[]): Promise<number> {
     return 1;
   }
 }
+
+// `sglang-ts generate ... | head`: the reader has what it wanted, so the program ends like any other in a pipe.
+process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+  if (error.code === "EPIPE") process.exit(BROKEN_PIPE);
+  console.error(`sglang-ts: the answer cannot be written: ${error.message}`);
+  process.exit(1);
+});
 
 process.exitCode = await main(process.argv.slice(2));

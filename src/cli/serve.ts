@@ -33,7 +33,15 @@ async function serve(options: ServeOptions): Promise<void> {
     );
   }
   const model = modelPath ?? DEFAULT_MODEL;
-  const engine: Engine = await loadEngine(model, engineOptions, { logLevel: cli.logLevel as string | undefined });
+  // Everything that can be refused is refused before the model is fetched and loaded.
+  const [{ resolveServerConfig }, { checkAddress }] = await Promise.all([
+    import("../server/config.js"),
+    import("../server/address.js"),
+  ]);
+  await checkAddress(resolveServerConfig(serverConfig));
+  const engine: Engine = await loadEngine(model, engineOptions, {
+    logLevel: (cli.logLevel as string | undefined) ?? (process.env.SGLANG_LOG_LEVEL ? undefined : "info"),
+  });
   const { startServer } = await import("../server/server.js");
   let server: RunningServer;
   try {
@@ -60,7 +68,7 @@ async function serve(options: ServeOptions): Promise<void> {
     const stop = (signal: NodeJS.Signals) => {
       if (stopping) {
         process.stderr.write("Stopping now.\n");
-        process.exit(130);
+        process.exit(signal === "SIGTERM" ? 143 : 130);
       }
       stopping = true;
       process.stderr.write(`${signal}: finishing running requests; once more stops at once.\n`);

@@ -2,7 +2,8 @@
  * The one logger: pino to standard error, so that standard output stays free for answers.
  *
  * On a terminal lines are pretty; anywhere else each is one JSON object. The level is the `--log-level` flag, else the
- * environment variable SGLANG_LOG_LEVEL, else `info`.
+ * environment variable SGLANG_LOG_LEVEL, else `warn`: a program that uses the engine owns its terminal. `serve` raises
+ * it to `info`.
  */
 import pino, { type Logger, type LoggerOptions } from "pino";
 import { SglangError } from "./errors.js";
@@ -31,7 +32,7 @@ function parseLevel(name: string, source: string): LogLevel {
 async function createLogger(): Promise<Logger> {
   const { SGLANG_LOG_LEVEL: fromEnvironment } = process.env;
   const options: LoggerOptions = {
-    level: fromEnvironment ? parseLevel(fromEnvironment, "SGLANG_LOG_LEVEL") : "info",
+    level: fromEnvironment ? parseLevel(fromEnvironment, "SGLANG_LOG_LEVEL") : "warn",
     base: null,
   };
   if (!process.stderr.isTTY) return pino(options, pino.destination({ fd: 2, sync: true }));

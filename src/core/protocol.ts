@@ -196,6 +196,8 @@ export interface EngineApi {
   embed(request: EmbedRequest): Promise<EmbedResult>;
   score(request: ScoreRequest): Promise<ScoreResult>;
   stats(): EngineStats;
+  /** Token ids of a text; long texts are encoded off the event loop. Absent where there is no tokenizer at hand. */
+  encode?(text: string, addSpecialTokens?: boolean): Promise<readonly number[]>;
   /** Empties the prefix cache. false when requests run or wait (after `timeoutSeconds` of waiting). */
   flushCache(options?: { timeoutSeconds?: number }): Promise<boolean>;
   /** Aborts what runs, frees everything. Idempotent. */

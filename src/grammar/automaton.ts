@@ -71,7 +71,8 @@ export class Automaton {
 
   /** Whether anything may follow. */
   continues(configuration: number): boolean {
-    return this.#configurations.end(configuration) - this.#configurations.start(configuration) > 1;
+    const heads = Array.from(this.heads(configuration));
+    return heads.some((lexeme, i) => i % 2 === 0 && this.#lexemes.continues(lexeme));
   }
 
   /** The configuration after `byte`; {@link DEAD} when the text leaves the grammar. */
@@ -83,7 +84,6 @@ export class Automaton {
         this.#rowCount = 1;
       }
       row = new Int32Array(256).fill(-1);
-      row[byte] = -1;
       this.rows[configuration] = row;
     }
     const known = row[byte] as number;
@@ -187,7 +187,9 @@ export class Automaton {
     };
     while (work.length > 0) {
       if (seen.size > 4 * this.#maxHeads) {
-        throw tooComplex("expands without end before reading anything; remove left recursion and deep empty repetition");
+        throw tooComplex(
+          "expands without end before reading anything; remove left recursion and deep empty repetition",
+        );
       }
       const current = work.pop() as number;
       if (current === DONE) {

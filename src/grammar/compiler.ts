@@ -11,7 +11,8 @@ import { Encoder } from "./encode.js";
 import { parseGbnf } from "./gbnf.js";
 import { writeGrammar } from "./grammar-writer.js";
 import { choice, type GrammarSource, text } from "./ir.js";
-import { type JsonSchemaGrammar, jsonSchemaGrammar, type JsonSchemaOptions } from "./json-schema.js";
+import { type JsonSchemaGrammar, type JsonSchemaOptions, jsonSchemaGrammar } from "./json-schema.js";
+import { parseLark } from "./lark.js";
 import { type LexemeLimits, Lexemes } from "./lexeme.js";
 import { MaskPool, Masks } from "./masks.js";
 import { Matcher } from "./matcher.js";
@@ -20,7 +21,6 @@ import { regexToExpression } from "./regex.js";
 import type { ReaderLimits } from "./schema-reader.js";
 import { parseStructuralTag } from "./structural-tag.js";
 import type { Vocabulary } from "./vocabulary.js";
-import { parseLark } from "./lark.js";
 
 type JsonLayout = Omit<JsonSchemaOptions, "limits">;
 

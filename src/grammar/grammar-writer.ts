@@ -119,7 +119,9 @@ class GrammarWriter {
           path.delete(top.name);
           done.add(top.name);
         } else if (path.has(next)) {
-          throw wrong(`the rule ${JSON.stringify(next)} is left-recursive (it can begin with itself); write it as a repetition`);
+          throw wrong(
+            `the rule ${JSON.stringify(next)} is left-recursive (it can begin with itself); write it as a repetition`,
+          );
         } else if (!done.has(next)) {
           path.add(next);
           stack.push({ name: next, rest: [...(first.get(next) ?? [])] });

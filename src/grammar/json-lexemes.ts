@@ -45,7 +45,10 @@ export class JsonLexemes {
     this.quote = lexemes.literal(utf8.encode('"'));
     const digit = lexemes.byteRange(0x30, 0x39);
     const digits = lexemes.repeat(digit, 1, Number.POSITIVE_INFINITY);
-    const whole = lexemes.alt([this.text("0"), lexemes.cat(lexemes.byteRange(0x31, 0x39), lexemes.repeat(digit, 0, Infinity))]);
+    const whole = lexemes.alt([
+      this.text("0"),
+      lexemes.cat(lexemes.byteRange(0x31, 0x39), lexemes.repeat(digit, 0, Infinity)),
+    ]);
     const sign = lexemes.optional(lexemes.alt([this.text("+"), this.text("-")]));
     this.number = lexemes.cat(
       lexemes.optional(this.text("-")),
@@ -205,7 +208,10 @@ export class JsonLexemes {
     const hex = lexemes.alt([digit, set("abcdefABCDEF")]);
     const notD = lexemes.alt([digit, set("abcefABCEF")]);
     const d = set("dD");
-    const single = lexemes.alt([lexemes.cat(notD, hex, hex, hex), lexemes.cat(d, lexemes.byteRange(0x30, 0x37), hex, hex)]);
+    const single = lexemes.alt([
+      lexemes.cat(notD, hex, hex, hex),
+      lexemes.cat(d, lexemes.byteRange(0x30, 0x37), hex, hex),
+    ]);
     const high = lexemes.cat(d, set("89abAB"), hex, hex);
     const low = lexemes.cat(d, set("cdefCDEF"), hex, hex);
     const unicode = lexemes.cat(this.text("u"), lexemes.alt([single, lexemes.cat(high, this.text("\\u"), low)]));

@@ -58,9 +58,13 @@ export function jsonSchemaGrammar(schema: string | unknown, options: JsonSchemaO
       const node = writer.write(reader.root());
       warnings.splice(0, warnings.length, ...new Set(reader.warnings));
       if (node === undefined) {
-        throw new SglangError("INVALID_REQUEST", "The schema accepts no value at all (#); nothing could be generated.", {
-          field: "#",
-        });
+        throw new SglangError(
+          "INVALID_REQUEST",
+          "The schema accepts no value at all (#); nothing could be generated.",
+          {
+            field: "#",
+          },
+        );
       }
       return node;
     },

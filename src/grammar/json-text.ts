@@ -140,10 +140,14 @@ class Reader {
   #wrong(expected: string): SglangError {
     const found = this.#source.slice(this.#at, this.#at + 12);
     const shown = found === "" ? "the end" : JSON.stringify(found);
-    return new SglangError("INVALID_REQUEST", `The schema is not JSON: expected ${expected} at offset ${this.#at}, got ${shown}.`, {
-      field: "json_schema",
-      expected,
-      found: shown,
-    });
+    return new SglangError(
+      "INVALID_REQUEST",
+      `The schema is not JSON: expected ${expected} at offset ${this.#at}, got ${shown}.`,
+      {
+        field: "json_schema",
+        expected,
+        found: shown,
+      },
+    );
   }
 }

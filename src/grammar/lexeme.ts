@@ -9,6 +9,8 @@
  * search for an accepting state, done once per lexeme and only where an intersection or a complement makes it necessary.
  *
  * One arena serves many grammars, so that the automata of JSON strings and numbers are built once per process.
+ *
+ * Longer than most files here: constructors, derivatives and emptiness share the arena's private tables.
  */
 import { SglangError } from "../core/errors.js";
 import { RecordTable } from "./record-table.js";
@@ -18,7 +20,7 @@ export const NEVER = 0;
 /** The lexeme that matches the empty text only. */
 export const EPSILON = 1;
 
-const enum Kind {
+enum Kind {
   Never,
   Epsilon,
   /** [set]: one byte of a set. */
@@ -81,6 +83,7 @@ export class Lexemes {
   /** Bit 0 nullable, bit 1 may be empty for a reason that needs a search, bits 2-3 result of it (1 empty, 2 not). */
   readonly #facts: number[] = [];
   readonly #reach: number[] = [];
+  readonly #continues = new Map<number, boolean>();
   readonly #classes = new Map<string, ByteClasses>();
   readonly #safeCharacters = new Set<number>();
   readonly #maxLexemes: number;
@@ -148,7 +151,9 @@ export class Lexemes {
   /** Any one of these byte strings. */
   literals(list: readonly Uint8Array[]): number {
     if (list.length === 0) return NEVER;
-    const sorted = [...list].sort(compareBytes).filter((b, i, all) => i === 0 || compareBytes(all[i - 1] as Uint8Array, b) !== 0);
+    const sorted = [...list]
+      .sort(compareBytes)
+      .filter((b, i, all) => i === 0 || compareBytes(all[i - 1] as Uint8Array, b) !== 0);
     const key = sorted.map(latin1).join("\u0100");
     let id = this.#literalKeys.get(key);
     if (id === undefined) {
@@ -265,6 +270,18 @@ export class Lexemes {
     return this.#classesOf(lexeme).bytes;
   }
 
+  /** Whether any byte may come next. A lexeme that may end here may have no continuation left. */
+  continues(lexeme: number): boolean {
+    if (lexeme === NEVER || lexeme === EPSILON) return false;
+    if (!this.nullable(lexeme)) return true;
+    let known = this.#continues.get(lexeme);
+    if (known === undefined) {
+      known = this.representatives(lexeme).some((byte) => this.next(lexeme, byte) !== NEVER);
+      this.#continues.set(lexeme, known);
+    }
+    return known;
+  }
+
   /** The only byte that may come next, or -1 when there is a choice, or nothing more has to come. */
   onlyByte(lexeme: number): number {
     if (this.nullable(lexeme)) return -1;
@@ -363,8 +380,7 @@ export class Lexemes {
   #list(kind: Kind.Alt | Kind.And, items: Set<number>): number {
     if (items.size === 1) return items.values().next().value as number;
     const sorted = [...items].sort((a, b) => a - b);
-    const nullable =
-      kind === Kind.Alt ? sorted.some((i) => this.nullable(i)) : sorted.every((i) => this.nullable(i));
+    const nullable = kind === Kind.Alt ? sorted.some((i) => this.nullable(i)) : sorted.every((i) => this.nullable(i));
     return this.#make([kind, ...sorted], nullable ? 1 : 0);
   }
 
@@ -420,7 +436,13 @@ export class Lexemes {
         return this.#cat(stepped, rest);
       }
       case Kind.Literals:
-        return this.#deriveLiterals(a, pool[start + 2] as number, pool[start + 3] as number, pool[start + 4] as number, byte);
+        return this.#deriveLiterals(
+          a,
+          pool[start + 2] as number,
+          pool[start + 3] as number,
+          pool[start + 4] as number,
+          byte,
+        );
       case Kind.Machine:
         return this.#machineNode(a, (this.#machines[a] as ByteMachine).next(pool[start + 2] as number, byte));
       default:
@@ -461,7 +483,8 @@ export class Lexemes {
       case Kind.Repeat:
         return this.isEmpty(pool[start + 1] as number);
       default:
-        return this.#search(lexeme);
+        // Endless text without finitely many texts: no search needed. This is every key of an open object.
+        return this.safeReach(lexeme) === 0 && this.#search(lexeme);
     }
   }
 
@@ -590,7 +613,8 @@ export class Lexemes {
       }
       case Kind.Alt: {
         let best = 0;
-        for (const item of Array.from(pool.subarray(start + 1, this.#table.end(lexeme)))) best = Math.max(best, this.safeReach(item));
+        for (const item of Array.from(pool.subarray(start + 1, this.#table.end(lexeme))))
+          best = Math.max(best, this.safeReach(item));
         return best;
       }
       case Kind.And: {

@@ -117,6 +117,29 @@ export class Matcher {
     return Uint8Array.from(bytes);
   }
 
+  /**
+   * What may come next, for people: each possible byte with the bytes it forces, as text (U+FFFD for parts of
+   * characters). At most `limit` pieces; the end of the text is not among them, ask {@link canTerminate}.
+   */
+  allowedNext(limit = 64): string[] {
+    const pieces: string[] = [];
+    const { automaton } = this.grammar;
+    const at = this.configuration;
+    for (let byte = 0; at >= 0 && byte < 256 && pieces.length < limit; byte++) {
+      const to = automaton.next(at, byte);
+      if (to === DEAD) continue;
+      const bytes = [byte];
+      for (let next = to; bytes.length < 256; ) {
+        const forced = automaton.forcedByte(next);
+        if (forced < 0) break;
+        bytes.push(forced);
+        next = automaton.next(next, forced);
+      }
+      pieces.push(new TextDecoder().decode(Uint8Array.from(bytes)));
+    }
+    return pieces;
+  }
+
   #read(bytes: Uint8Array): boolean {
     const to = this.grammar.automaton.read(this.configuration, bytes);
     if (to === DEAD) return false;

@@ -12,7 +12,7 @@ const ZERO = 0x30;
 
 const ALPHABET: readonly number[] = [MINUS, DOT, ...Array.from({ length: 10 }, (_, i) => ZERO + i)];
 
-const enum Phase {
+enum Phase {
   Start,
   Minus,
   /** A leading zero was read: only a point may follow. */
@@ -70,7 +70,8 @@ class DigitMachine implements ByteMachine {
   next(id: number, byte: number): number {
     const state = this.#states[id] as State;
     const { phase } = state;
-    if (byte === MINUS) return phase === Phase.Start ? this.#intern({ ...state, phase: Phase.Minus, negative: true }) : -1;
+    if (byte === MINUS)
+      return phase === Phase.Start ? this.#intern({ ...state, phase: Phase.Minus, negative: true }) : -1;
     if (byte === DOT) {
       if (phase !== Phase.Zero && phase !== Phase.Integer) return -1;
       const memory = this.#rule.point === undefined ? state : this.#rule.point(state);

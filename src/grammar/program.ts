@@ -9,7 +9,7 @@ import type { Encoder } from "./encode.js";
 import { EPSILON, type Lexemes, NEVER } from "./lexeme.js";
 import { RecordTable } from "./record-table.js";
 
-export const enum NodeKind {
+export enum NodeKind {
   /** [lexeme] */
   Lexeme,
   /** [first, rest] */

@@ -104,7 +104,9 @@ export class SchemaDocument {
       if (!index.has(uri)) index.set(uri, found);
     };
     const visit = (node: JsonValue, pointer: string, outer: string): void => {
-      if (Array.isArray(node)) node.forEach((item, i) => visit(item, `${pointer}/${i}`, outer));
+      if (Array.isArray(node)) {
+        for (const [i, item] of node.entries()) visit(item, `${pointer}/${i}`, outer);
+      }
       if (!(node instanceof Map)) return;
       const base = this.baseOf(node, outer);
       const here = { node, pointer, base };
@@ -135,11 +137,15 @@ function draftOf(name: JsonValue): Draft {
   if (number === 3 || number === 4 || number === 6 || number === 7 || number === 2019 || number === 2020) return number;
   if (typeof name === "string" && /^https?:\/\/json-schema\.org\/(?:draft\/)?schema#?$/.test(name)) return 2020;
   const shown = JSON.stringify(name);
-  throw new SglangError("UNSUPPORTED", `#/$schema names no known dialect: expected draft 4, 6, 7, 2019-09 or 2020-12, got ${shown}.`, {
-    field: "#/$schema",
-    expected: "draft 4, 6, 7, 2019-09 or 2020-12",
-    found: shown,
-  });
+  throw new SglangError(
+    "UNSUPPORTED",
+    `#/$schema names no known dialect: expected draft 4, 6, 7, 2019-09 or 2020-12, got ${shown}.`,
+    {
+      field: "#/$schema",
+      expected: "draft 4, 6, 7, 2019-09 or 2020-12",
+      found: shown,
+    },
+  );
 }
 
 /** `reference` resolved against `base`, without an empty fragment; undefined when it is not a URI. */

@@ -3,6 +3,8 @@
  *
  * Every keyword that restricts values is either taken into the set exactly or refused with an error that carries the
  * JSON pointer of the keyword. Annotations are skipped; formats nobody defined are reported in `warnings`.
+ *
+ * Longer than most files here: it is the list of keywords, and they are best read in one place.
  */
 import { SglangError } from "../core/errors.js";
 import { lengthBounds } from "./encode.js";
@@ -12,7 +14,7 @@ import type { JsonLexemes, NumberTerm, StringTerm } from "./json-lexemes.js";
 import type { JsonObject, JsonValue } from "./json-text.js";
 import { multiplesOf } from "./number-machine.js";
 import { regexToExpression } from "./regex.js";
-import { SchemaDocument } from "./schema-document.js";
+import type { SchemaDocument } from "./schema-document.js";
 import {
   ALL_VALUES,
   ANY_ARRAY,
@@ -128,12 +130,18 @@ export class SchemaReader implements PartOracle {
       case "false":
         return NO_VALUES;
       case "not":
-        return complementSet(this.setOf(node.item), this);
+        return this.#complement(node.item);
       case "and":
         return node.items.map((item) => this.setOf(item)).reduce((a, b) => intersectSets(a, b, this));
       case "atom":
         return this.#read(this.#atoms[node.index] as Atom);
     }
+  }
+
+  #complement(item: Formula): ValueSet {
+    const set = this.setOf(item);
+    this.#pointer = this.pointerOf(item);
+    return complementSet(set, this);
   }
 
   // ---- what the algebra asks ----------------------------------------------------------------------------------
@@ -214,7 +222,11 @@ export class SchemaReader implements PartOracle {
   #malformed(keyword: string, expected: string, found: JsonValue | undefined): never {
     const field = `${this.#pointer}/${keyword}`;
     const shown = JSON.stringify(found instanceof Map ? Object.fromEntries(found) : found)?.slice(0, 60) ?? "nothing";
-    throw new SglangError("INVALID_REQUEST", `${field} must be ${expected}, got ${shown}.`, { field, expected, found: shown });
+    throw new SglangError("INVALID_REQUEST", `${field} must be ${expected}, got ${shown}.`, {
+      field,
+      expected,
+      found: shown,
+    });
   }
 
   // ---- schemas ------------------------------------------------------------------------------------------------
@@ -319,7 +331,10 @@ export class SchemaReader implements PartOracle {
     const yes = branch("then");
     const no = branch("else");
     if (yes === TRUE && no === TRUE) return ALL_VALUES;
-    const sets = [this.setOf(this.formulas.and([condition, yes])), this.setOf(this.formulas.and([this.formulas.not(condition), no]))];
+    const sets = [
+      this.setOf(this.formulas.and([condition, yes])),
+      this.setOf(this.formulas.and([this.formulas.not(condition), no])),
+    ];
     this.#pointer = `${atom.pointer}/if`;
     return uniteSets(sets, this);
   }
@@ -348,7 +363,8 @@ export class SchemaReader implements PartOracle {
   #reference(atom: Atom, keyword: string, target: JsonValue): ValueSet {
     if (typeof target !== "string") this.#malformed(keyword, "a string", target);
     const found = this.document.resolve(target, atom.base, keyword);
-    if (found === undefined) this.#refuse(keyword, `${JSON.stringify(target)} does not lead to a schema in this document`);
+    if (found === undefined)
+      this.#refuse(keyword, `${JSON.stringify(target)} does not lead to a schema in this document`);
     if (found === "dynamic") this.#refuse(keyword, "its target depends on the path taken to it");
     return this.setOf(this.#formula(found.node, found.pointer, found.base));
   }
@@ -405,7 +421,8 @@ export class SchemaReader implements PartOracle {
     const list = Array.isArray(type) ? type : [type];
     const known = ["null", "boolean", "object", "array", "number", "string", "integer"];
     for (const item of list) {
-      if (typeof item !== "string" || !known.includes(item)) this.#malformed("type", `one of ${known.join(", ")}`, item);
+      if (typeof item !== "string" || !known.includes(item))
+        this.#malformed("type", `one of ${known.join(", ")}`, item);
     }
     return new Set(list as string[]);
   }
@@ -418,7 +435,8 @@ export class SchemaReader implements PartOracle {
 
   #count(atom: Atom, keyword: string): number | undefined {
     const value = this.#number(atom, keyword);
-    if (value !== undefined && (!Number.isInteger(value) || value < 0)) this.#malformed(keyword, "a whole number >= 0", value);
+    if (value !== undefined && (!Number.isInteger(value) || value < 0))
+      this.#malformed(keyword, "a whole number >= 0", value);
     return value;
   }
 
@@ -429,8 +447,10 @@ export class SchemaReader implements PartOracle {
     const flag = (keyword: string): boolean => atom.node.get(keyword) === true;
     const bound = (keyword: string): number | undefined =>
       typeof atom.node.get(keyword) === "boolean" ? undefined : this.#number(atom, keyword);
-    if (minimum !== undefined) out.push({ kind: "compare", comparison: flag("exclusiveMinimum") ? ">" : ">=", bound: minimum });
-    if (maximum !== undefined) out.push({ kind: "compare", comparison: flag("exclusiveMaximum") ? "<" : "<=", bound: maximum });
+    if (minimum !== undefined)
+      out.push({ kind: "compare", comparison: flag("exclusiveMinimum") ? ">" : ">=", bound: minimum });
+    if (maximum !== undefined)
+      out.push({ kind: "compare", comparison: flag("exclusiveMaximum") ? "<" : "<=", bound: maximum });
     const above = bound("exclusiveMinimum");
     const below = bound("exclusiveMaximum");
     if (above !== undefined) out.push({ kind: "compare", comparison: ">", bound: above });
@@ -462,12 +482,16 @@ export class SchemaReader implements PartOracle {
     if (typeof format !== "string") this.#malformed("format", "a string", format);
     const term = this.#regular(`format ${format}`, "format", () => formatExpression(format));
     if (term !== undefined) return [term];
-    this.warnings.push(`${this.#pointer}/format: ${JSON.stringify(format)} is not a defined format and restricts nothing.`);
+    this.warnings.push(
+      `${this.#pointer}/format: ${JSON.stringify(format)} is not a defined format and restricts nothing.`,
+    );
     return [];
   }
 
   #pattern(source: string, keyword: string): PatternTerm {
-    return this.#regular(source, keyword, () => regexToExpression(source, undefined, { anchored: false })) as PatternTerm;
+    return this.#regular(source, keyword, () =>
+      regexToExpression(source, undefined, { anchored: false }),
+    ) as PatternTerm;
   }
 
   #regular(key: string, keyword: string, make: () => Expression | null): PatternTerm | undefined {
@@ -569,7 +593,8 @@ export class SchemaReader implements PartOracle {
       if (!(node instanceof Map) || seen.has(node)) continue;
       seen.add(node);
       for (const conditional of ["anyOf", "oneOf", "if", "dependentSchemas", "$dynamicRef", "$recursiveRef"]) {
-        if (node.has(conditional)) this.#refuse(keyword, `beside ${conditional} what counts as evaluated depends on the value`);
+        if (node.has(conditional))
+          this.#refuse(keyword, `beside ${conditional} what counts as evaluated depends on the value`);
       }
       if (node !== atom.node && node.has(keyword)) all = true;
       if (visit(node)) all = true;
@@ -597,7 +622,8 @@ export class SchemaReader implements PartOracle {
       const all =
         value === TRUE ||
         this.#eachStatic(atom, "unevaluatedItems", (other) => {
-          if (other.has("contains")) this.#refuse("unevaluatedItems", "beside contains what counts as evaluated depends on the value");
+          if (other.has("contains"))
+            this.#refuse("unevaluatedItems", "beside contains what counts as evaluated depends on the value");
           const tuple = this.#tuple(other);
           longest = Math.max(longest, tuple === undefined ? 0 : (other.get(tuple) as JsonValue[]).length);
           return other.has(tuple === "items" ? "additionalItems" : "items");

@@ -3,7 +3,8 @@
  *
  * First all formulas that can come up are found and it is decided, by a least fixed point, which of them have any value
  * at all (recursion can make a schema unfulfillable). Then rules are declared; their bodies are built when the automaton
- * first needs them, and offer only what can be completed.
+ * first needs them, and offer only what can be completed. The two walkers at the end (members of an object, items of an
+ * array) answer one question, what may come next so that the rest can follow, and are used by the writer alone.
  */
 import type { JsonLexemes } from "./json-lexemes.js";
 import { type ObjectPlan, planObject } from "./object-plan.js";
@@ -104,7 +105,8 @@ export class SchemaWriter {
     if (reader.hasNumbers(set)) words.push(this.#json.numberLexeme(set.numbers));
     if (reader.hasStrings(set)) words.push(this.#json.quoted(this.#json.stringContent(set.strings)));
     for (const shape of set.arrays) {
-      if (shape.contains.length > MAX_CONTAINS) reader.refuse(pointer, "contains", "too many contains rules meet in one array");
+      if (shape.contains.length > MAX_CONTAINS)
+        reader.refuse(pointer, "contains", "too many contains rules meet in one array");
       if (shape.unique) this.#uniqueChoices(shape, pointer);
     }
     return {
@@ -123,7 +125,10 @@ export class SchemaWriter {
 
   #findProductive(made: FormulaPlan): boolean {
     if (made.scalars !== 0) return true;
-    if (made.objects.some((object) => new ObjectWriter(object, (f) => this.#isProductive(f), this.#anyOrder).isPossible())) return true;
+    if (
+      made.objects.some((object) => new ObjectWriter(object, (f) => this.#isProductive(f), this.#anyOrder).isPossible())
+    )
+      return true;
     return made.arrays.some((shape) => this.#arrayPossible(shape));
   }
 
@@ -220,7 +225,11 @@ export class SchemaWriter {
       const items = shape.min === 0 ? [empty] : [];
       if (shape.max > 0 && this.#isProductive(shape.rest)) {
         const item = this.#value(shape.rest, depth + 1);
-        const more = program.repeat(program.sequence(this.#comma(depth), item), Math.max(0, shape.min - 1), shape.max - 1);
+        const more = program.repeat(
+          program.sequence(this.#comma(depth), item),
+          Math.max(0, shape.min - 1),
+          shape.max - 1,
+        );
         items.push(program.sequence(open, item, more, close));
       }
       return program.choice(items);
@@ -272,7 +281,11 @@ export class SchemaWriter {
   #uniqueChoices(shape: ArrayShape, pointer: string): string[] {
     const reader = this.#reader;
     const refuse = (): never =>
-      reader.refuse(pointer, "uniqueItems", `only items out of at most ${MAX_UNIQUE} known scalars can be kept distinct`);
+      reader.refuse(
+        pointer,
+        "uniqueItems",
+        `only items out of at most ${MAX_UNIQUE} known scalars can be kept distinct`,
+      );
     if (shape.prefix.length > 0 || shape.contains.length > 0) refuse();
     const set = reader.setOf(shape.rest);
     const numbers = this.#json.finiteNumbers(set.numbers) ?? refuse();
@@ -375,7 +388,9 @@ class ObjectWriter {
     const openNames = state.met === 0 ? this.#openNames(state) : [];
     for (const i of openNames) {
       const { name, value, required } = this.#names[i] as { name: string; value: Formula; required: boolean };
-      const to = this.#anyOrder ? { ...state, count, seen: state.seen | (1n << BigInt(i)) } : { ...state, count, at: i + 1 };
+      const to = this.#anyOrder
+        ? { ...state, count, seen: state.seen | (1n << BigInt(i)) }
+        : { ...state, count, at: i + 1 };
       add({ name, keys: 0, value, to });
       if (required && !this.#anyOrder) return out;
     }
@@ -384,7 +399,11 @@ class ObjectWriter {
       if (extra.proves === 0 && state.met !== 0) continue;
       if (extra.proves !== 0 && (state.met | extra.proves) === state.met) continue;
       if (extra.proves !== 0 && this.#requiredLeft(state) > 0) continue;
-      add({ keys: extra.keys, value: extra.value, to: { ...state, count, met: state.met | extra.proves, at: this.#anyOrder ? 0 : this.#names.length } });
+      add({
+        keys: extra.keys,
+        value: extra.value,
+        to: { ...state, count, met: state.met | extra.proves, at: this.#anyOrder ? 0 : this.#names.length },
+      });
     }
     return out;
   }
@@ -492,7 +511,10 @@ class ArrayWalk {
       if (index < rule.from) return;
       out = out.flatMap(({ value, hits }) => [
         { value: formulas.and([value, rule.value]), hits: [...hits, i] },
-        { value: rule.max === Number.POSITIVE_INFINITY ? value : formulas.and([value, formulas.not(rule.value)]), hits },
+        {
+          value: rule.max === Number.POSITIVE_INFINITY ? value : formulas.and([value, formulas.not(rule.value)]),
+          hits,
+        },
       ]);
     });
     return out.filter(({ value }) => value !== FALSE && (value === TRUE || !this.#reader.isSurelyEmpty(value)));

@@ -95,14 +95,14 @@ export class ForkGroup<T> implements PromiseLike<T[]>, Iterable<State> {
    * Ends the forks. `gather`: each variable that is new in them becomes a list in the parent, of which every entry may
    * still be pending. `concatenate`: their texts follow in the parent's prompt, in order.
    */
-  async join(mode: JoinMode = "gather"): Promise<void> {
+  join(mode: JoinMode = "gather"): Promise<void> {
     if (this.#joined) throw new SglangError("INVALID_REQUEST", "These forks have been joined already.");
     this.#joined = true;
-    const ready = Promise.all(this.states.map((state) => this.#parent.drained(state)));
+    const ready = Promise.all(this.states.map((state) => this.#parent.drained(state))).then(() => {});
     if (mode === "gather") this.#parent.gather(this.states);
     else this.#parent.concatenate(this.states, ready);
     this.#parent.end(this.states, mode);
-    await ready;
+    return ready;
   }
 
   async #runAll(

@@ -10,6 +10,7 @@
  *     });
  *     const { value } = await capital.run("Portugal", { backend });
  */
+
 export type {
   Backend,
   BackendCapabilities,
@@ -28,6 +29,22 @@ export type {
   Role,
   VideoPart,
 } from "./backends/backend.js";
+export { ALL_SAMPLING, requireGenerate, requireScore } from "./backends/backend.js";
+export {
+  type AiSdkModel,
+  type AiSdkOptions,
+  type AnthropicOptions,
+  aiSdkBackend,
+  anthropicBackend,
+  type EndpointOptions,
+  type EngineBackendOptions,
+  type EngineLike,
+  endpointBackend,
+  engineBackend,
+  type HttpOptions,
+  type OpenAiOptions,
+  openaiBackend,
+} from "./backends/index.js";
 export type { Batch, BatchItem, BatchOptions } from "./batch.js";
 export type { Checkpoint, CheckpointEntry } from "./checkpoint.js";
 export {

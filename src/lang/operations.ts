@@ -184,6 +184,7 @@ export class ForkOperation implements Operation {
   run(interpreter: Interpreter): void | Promise<void> {
     const { run, transcript, trace } = interpreter;
     const ids = this.#children.map((child) => child.trace.id);
+    trace.events.push({ type: "fork", children: this.#children.map((child) => child.trace) });
     if (run.setup.emit) run.emit({ type: "fork", state: trace.id, children: ids });
     const held = transcript.isEmpty ? undefined : run.firstPrompt(() => transcript.prompt());
     const hint = this.#children.length > 1 && !transcript.isEmpty && !run.setup.symbolic && run.backend.prefixHint;

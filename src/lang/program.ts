@@ -9,14 +9,14 @@
  */
 import { invalidField, SglangError } from "../core/errors.js";
 import type { Backend, BackendPrompt, PromptMessage } from "./backends/backend.js";
-import { Batch, type BatchItem, type BatchOptions } from "./batch.js";
+import { Batch, type BatchOptions } from "./batch.js";
 import { EventQueue, type ProgramEvent } from "./events.js";
 import type { SamplingOptions } from "./gen-options.js";
 import { toSampling } from "./gen-options.js";
 import { Limiter, type LimitOptions } from "./limits.js";
 import { didYouMean } from "./near-miss.js";
 import { environment, nodeFiles } from "./node-files.js";
-import { promptText, warmPrefix } from "./prefix.js";
+import { warmPrefix } from "./prefix.js";
 import { type RetryOptions, resolveRetry } from "./retry.js";
 import type { Resolved } from "./returned.js";
 import { resolveReturned } from "./returned.js";
@@ -214,10 +214,8 @@ function makeProgram(body: Body, arity: number, name: string, defaults: RunOptio
   const start = (args: readonly unknown[], options: RunOptions, extras: Extras = {}) =>
     execute(body, args, name, { ...defaults, ...options }, extras);
 
-  const self = (async (s: State, ...args: unknown[]) => resolveReturned(body(s, ...args))) as Program<
-    unknown[],
-    unknown
-  >;
+  const inside = async (s: State, ...args: unknown[]) => resolveReturned(body(s, ...args));
+  const self = (s: State, ...args: unknown[]) => metWhereAwaited(inside(s, ...args));
   const methods: Omit<Program<unknown[], unknown>, never> = {
     programName: name,
     run: async (...given) => {
@@ -287,12 +285,18 @@ function makeProgram(body: Body, arity: number, name: string, defaults: RunOptio
       if (!found) return false;
       return warmPrefix(backend, [found], merged.signal ?? new AbortController().signal);
     },
-    runInside: async (parent, args) => {
+    runInside: (parent, args) => {
       const run = new Run(parent.setup, parent);
-      return (await executeIn(run, body, args, name)).value;
+      return metWhereAwaited(executeIn(run, body, args, name).then(({ value }) => value));
     },
   };
   return Object.assign(self, methods);
+}
+
+/** Inside of a program a failure is met where it is awaited, like that of a variable; nobody awaiting is not an error. */
+function metWhereAwaited<T>(work: Promise<T>): Promise<T> {
+  work.catch(() => {});
+  return work;
 }
 
 function checkOptions<T extends RunOptions>(options: T): T {
@@ -443,6 +447,3 @@ function makeStream(start: (extras: Extras) => Promise<ProgramResult<unknown>>):
     },
   };
 }
-
-export type { BatchItem };
-export { promptText };

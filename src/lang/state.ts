@@ -3,6 +3,9 @@
  *
  * Everything here returns at once. What could never work (nested roles, gen outside the assistant's turn, an unknown
  * variable) throws at the call; what fails later is met where the variable is awaited.
+ *
+ * The file is long because it is the whole surface that a program sees, with its overloads; the work is in `operations`,
+ * `generate`, `select` and `fork`.
  */
 import { invalidField, SglangError } from "../core/errors.js";
 import type { PromptMessage, Role } from "./backends/backend.js";
@@ -29,7 +32,7 @@ import {
   TextOperation,
   VariableOperation,
 } from "./operations.js";
-import type { Program, RunOptions } from "./program.js";
+import type { Program } from "./program.js";
 import { type ReasoningFormat, type ReasoningFormatName, reasoningFormat } from "./reasoning.js";
 import type { Resolved } from "./returned.js";
 import type { Run } from "./run.js";
@@ -282,7 +285,6 @@ export class State {
     if (!Number.isSafeInteger(count) || count < 0) throw invalidField("fork", "a number of forks or a list", over);
     const states = Array.from({ length: count }, (_, index) => this.#child(items ? labelOf(items[index]) : ""));
     const interpreters = states.map((state) => state.#interpreter);
-    this.#interpreter.trace.events.push({ type: "fork", children: interpreters.map(({ trace }) => trace) });
     this.#interpreter.submit(new ForkOperation(interpreters));
     const call = body as ((state: State, ...rest: unknown[]) => unknown) | undefined;
     const work =
@@ -310,16 +312,6 @@ export class State {
   run<A extends unknown[], R>(called: Program<A, R>, ...args: A): Promise<R> {
     this.#checkOpen("run");
     return called.runInside(this.#run, args);
-  }
-
-  /** The backend's name and model of this run. */
-  get backend(): { name: string; model: string | undefined } {
-    return { name: this.#run.backend.name, model: this.#run.backend.model };
-  }
-
-  /** Sampling defaults of this run. */
-  get defaults(): Readonly<RunOptions> {
-    return this.#run.setup.sampling;
   }
 
   /** Waits until everything appended so far has run; never rejects. */

@@ -62,7 +62,6 @@ export class Variable<T> implements PromiseLike<T>, AsyncIterable<string> {
   #settled: Settled<T> | undefined;
   /** Called once on the next change; readers register again. */
   #waiters: (() => void)[] | undefined;
-  #observed = false;
 
   private constructor(name: string) {
     this.name = name;
@@ -93,16 +92,6 @@ export class Variable<T> implements PromiseLike<T>, AsyncIterable<string> {
   /** Whether it has a value or an error. */
   get settled(): boolean {
     return this.#settled !== undefined;
-  }
-
-  /** Whether anybody has seen its error. */
-  get observed(): boolean {
-    return this.#observed;
-  }
-
-  /** The error it failed with, once it has; looking here does not count as seeing it. */
-  get error(): unknown {
-    return this.#settled && !this.#settled.ok ? this.#settled.error : undefined;
   }
 
   // biome-ignore lint/suspicious/noThenProperty: a variable is awaitable by design
@@ -141,7 +130,6 @@ export class Variable<T> implements PromiseLike<T>, AsyncIterable<string> {
       }
       const settled = this.#settled;
       if (settled) {
-        this.#observed = true;
         if (!settled.ok) throw settled.error;
         return;
       }
@@ -149,7 +137,7 @@ export class Variable<T> implements PromiseLike<T>, AsyncIterable<string> {
     }
   }
 
-  /** Calls `done` when it is settled: at once if it is. Used by the interpreter; keeps the error unseen. */
+  /** Calls `done` when it is settled: at once if it is. For the interpreter. */
   whenSettled(done: () => void): void {
     if (this.#settled) done();
     else this.#onChange(() => this.whenSettled(done));
@@ -158,7 +146,6 @@ export class Variable<T> implements PromiseLike<T>, AsyncIterable<string> {
   async #wait(): Promise<Settled<T> & { ok: true }> {
     if (!this.#settled) await new Promise<void>((resolve) => this.whenSettled(resolve));
     const settled = this.#settled as unknown as Settled<T>;
-    this.#observed = true;
     if (!settled.ok) throw settled.error;
     return settled;
   }

@@ -176,11 +176,15 @@ export async function loadWeights(
   const contextLength = options.contextLength ?? most;
   if (!Number.isSafeInteger(contextLength) || contextLength < 1 || contextLength > most) {
     const expected = `an integer from 1 to the model's own ${most}`;
-    throw new SglangError("INVALID_ARGUMENT", `contextLength must be ${expected}, got ${contextLength}.`, {
-      field: "contextLength",
-      expected,
-      found: String(contextLength),
-    });
+    throw new SglangError(
+      "INVALID_ARGUMENT",
+      `--context-length (contextLength) must be ${expected}, got ${contextLength}.`,
+      {
+        field: "--context-length",
+        expected,
+        found: String(contextLength),
+      },
+    );
   }
   return new LoadedWeights(
     opened,

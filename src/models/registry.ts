@@ -13,6 +13,14 @@ const architectures: Readonly<Record<string, () => Promise<Architecture>>> = {
 
 export const supportedArchitectures: readonly string[] = Object.keys(architectures);
 
+/** Class names of GGUF's short names, which is what clients know an architecture by. */
+const classNames: Readonly<Record<string, string>> = { llama: "LlamaForCausalLM", qwen2: "Qwen2ForCausalLM" };
+
+/** The name config.json would have for `architecture`, whichever format it was read from. */
+export function architectureClass(architecture: string): string {
+  return Object.hasOwn(classNames, architecture) ? classNames[architecture] : architecture;
+}
+
 /** @throws SglangError UNSUPPORTED_MODEL listing the names that are known. */
 export async function findArchitecture(name: string): Promise<Architecture> {
   const load = Object.hasOwn(architectures, name) ? architectures[name] : undefined;

@@ -144,6 +144,11 @@ export class Engine implements EngineApi {
     };
   }
 
+  /** Token ids of a text as prompts get them: in time slices, long texts in a worker thread. */
+  encode(text: string, addSpecialTokens = true): Promise<readonly number[]> {
+    return this.#encoder.text(text, addSpecialTokens);
+  }
+
   stats(): EngineStats {
     return {
       ...this.#scheduler.stats(),

@@ -9,16 +9,18 @@ import { logger } from "../core/logger.js";
 import type { Checkpoint, TokenizerSource } from "../core/model-files.js";
 import { resolveSamplingParams, type SamplingParams } from "../core/sampling-params.js";
 import { type LoadedWeights, loadWeights, type NativeHandles } from "../models/load.js";
+import { architectureClass } from "../models/registry.js";
 import type { NativeAddon } from "../native/addon.js";
 import { loadAddon } from "../native/load.js";
 import { createEncoderPool, loadTokenizer } from "../tokenizer/index.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { findModel } from "../weights/catalog.js";
 import { openCheckpoint } from "../weights/checkpoint.js";
 import { type ResolveOptions, resolveModel } from "../weights/resolve.js";
 import { type EngineConfig, kvDtype, prefillStepTokens, resolveEngineConfig } from "./config.js";
 import type { EngineParts } from "./engine.js";
 import { availableMemory } from "./memory.js";
-import { checkWeightsFit, planKvPages } from "./memory-plan.js";
+import { asMemoryError, checkWeightsFit, planKvPages } from "./memory-plan.js";
 import { NativeRunner } from "./native-runner.js";
 
 /** Rows of logits held at once; more rows in a step are computed block by block. */
@@ -49,6 +51,7 @@ export async function loadEngineParts(modelSpec: string, options: LoadOptions): 
   if (config.dtype === "bfloat16" && config.kvCacheDtype === "auto") {
     logger.info("--dtype bfloat16: weights stay as they are in the file; keys and values are cached as f16.");
   }
+  checkServable(modelSpec);
   const found = await resolveModel(modelSpec, {
     offline,
     mirror,
@@ -63,6 +66,17 @@ export async function loadEngineParts(modelSpec: string, options: LoadOptions): 
   } finally {
     checkpoint.close();
   }
+}
+
+/** Refuses a catalog model that this version cannot serve before it is downloaded. */
+function checkServable(modelSpec: string): void {
+  const known = findModel(modelSpec);
+  if (known?.unservableReason === undefined) return;
+  throw new SglangError(
+    "UNSUPPORTED_MODEL",
+    `${known.name} can be fetched and inspected but not served: ${known.unservableReason}.`,
+    { field: "--model-path", found: modelSpec },
+  );
 }
 
 async function partsOf(
@@ -110,7 +124,7 @@ async function partsOf(
       model: {
         modelPath: config.modelPath,
         servedModelName: config.servedModelName ?? name,
-        architecture: weights.config.architecture,
+        architecture: architectureClass(weights.config.architecture),
         modelType: weights.config.modelType,
         vocabSize: runner.vocabSize,
         contextLength: weights.contextLength,
@@ -125,7 +139,7 @@ async function partsOf(
   } catch (error) {
     weights?.close();
     addon.closeRuntime(runtime);
-    throw error;
+    throw asMemoryError(error, name);
   }
 }
 

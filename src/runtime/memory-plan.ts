@@ -26,7 +26,7 @@ export interface MemoryNeeds {
 }
 
 function gib(bytes: number): string {
-  return `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  return bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
 }
 
 /**
@@ -39,6 +39,24 @@ export function checkWeightsFit(weightsBytes: number, available: AvailableMemory
     "OUT_OF_MEMORY",
     `The model's weights take ${gib(weightsBytes)}, but only ${gib(available.bytes)} of memory are available (${available.source}); free memory or use a smaller model.`,
     { expected: `${weightsBytes} bytes`, found: `${available.bytes} bytes` },
+  );
+}
+
+/** What the native side and the system say when an allocation or a mapping fails. */
+const NATIVE_OUT_OF_MEMORY = /out of memory|could not be allocated|cannot allocate memory/i;
+
+/**
+ * A failed native allocation as an OUT_OF_MEMORY error; anything else as it is. The budget above counts what the machine
+ * has, so this is met under limits it does not see: `ulimit -v`, or memory that others took meanwhile.
+ */
+export function asMemoryError(error: unknown, model: string): unknown {
+  if (SglangError.isInstance(error) || !(error instanceof Error) || !NATIVE_OUT_OF_MEMORY.test(error.message))
+    return error;
+  return new SglangError(
+    "OUT_OF_MEMORY",
+    `${model} does not fit into the memory this process may take (${error.message}); free memory, raise the process's limit (ulimit -v), or lower --max-total-tokens.`,
+    {},
+    { cause: error },
   );
 }
 

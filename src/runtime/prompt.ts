@@ -38,10 +38,11 @@ export class PromptEncoder {
     if (given.length !== 1)
       throw invalidField("prompt", `given as exactly one of ${KINDS.join(", ")}`, given.join(" and ") || "none");
     const ids = await this.#idsOf(prompt);
-    if (ids.length === 0) throw invalidField("prompt", "at least one token", "0 tokens");
+    if (ids.length === 0) throw invalidField("prompt", "at least one token", 0);
     return ids;
   }
 
+  /** Ids of a text: in a time slice, or in the pool where it would take longer than one. */
   async text(text: string, addSpecialTokens: boolean): Promise<readonly number[]> {
     if (typeof text !== "string") throw invalidField("prompt.text", "a text", text);
     if (this.#pool && text.length > LONG_TEXT_CHARS) return this.#pool.encodeLong(text, addSpecialTokens);

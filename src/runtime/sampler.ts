@@ -10,13 +10,20 @@ import type { StepInputs } from "../native/addon.js";
 import type { Req } from "./request.js";
 import { float32List, int32List, uint32List } from "./typed-list.js";
 
+/** Parameters are checked as doubles; the kernels take f32 and i32. What a cast would make infinite, zero or negative stays as extreme as it can. */
+const F32_MAX = 2 ** 127 * (2 - 2 ** -23);
+const F32_MIN = 2 ** -126;
+const I32_MAX = 2 ** 31 - 1;
+
 interface Bias {
   ids: number[];
   values: number[];
 }
 
 function biasOf(entries: ReadonlyMap<number, number>): Bias {
-  return { ids: [...entries.keys()], values: [...entries.values()] };
+  const f32 = (value: number) =>
+    value === Number.NEGATIVE_INFINITY ? value : Math.min(Math.max(value, -F32_MAX), F32_MAX);
+  return { ids: [...entries.keys()], values: Array.from(entries.values(), f32) };
 }
 
 /** A request's part of the sampling arguments. */
@@ -108,16 +115,16 @@ export class SamplingArrays {
   addSample(req: Req): void {
     const { params, sampling } = req;
     this.#rowTarget.push(-1);
-    this.#temperature.push(params.temperature);
-    this.#topP.push(params.topP);
-    this.#topK.push(params.topK);
+    this.#temperature.push(Math.min(params.temperature, F32_MAX));
+    this.#topP.push(Math.max(params.topP, F32_MIN));
+    this.#topK.push(Math.min(params.topK, I32_MAX));
     this.#minP.push(params.minP);
     this.#seed.push(sampling.seedLow);
     this.#seed.push(sampling.seedHigh);
     this.#draw.push(req.outputLength);
     this.#penalties.push(params.frequencyPenalty);
     this.#penalties.push(params.presencePenalty);
-    this.#penalties.push(params.repetitionPenalty);
+    this.#penalties.push(Math.max(params.repetitionPenalty, F32_MIN));
     if (sampling.penalised) {
       this.#seenIds.append(sampling.seenIds.view());
       this.#seenCounts.append(sampling.seenCounts);

@@ -23,6 +23,8 @@ export function describeRoute(tag: keyof typeof TAGS, summary: string, body?: z.
 /** Must run before the routes are registered: it sees them through a hook. */
 export async function registerOpenApi(app: FastifyInstance): Promise<void> {
   await app.register(swagger, {
+    // A wildcard has no name, and OpenAPI wants one.
+    transform: ({ schema, url }) => ({ schema, url: url.replace("*", ":id") }),
     openapi: {
       openapi: "3.1.0",
       info: { title: "sglang-ts", description: "An SGLang server on plain CPUs.", version: VERSION },

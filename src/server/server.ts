@@ -14,6 +14,7 @@ import { logger as coreLogger, type Logger } from "../core/logger.js";
 import { EngineMetrics } from "../core/metrics.js";
 import type { EngineApi } from "../core/protocol.js";
 import { ActiveRequests } from "./active-requests.js";
+import { listenError, urlHost } from "./address.js";
 import { registerAdmin } from "./admin.js";
 import { authorize } from "./auth.js";
 import { resolveServerConfig, type ServerConfig } from "./config.js";
@@ -237,28 +238,4 @@ async function drainAndClose(app: FastifyInstance, context: ServerContext, conne
   } finally {
     clearTimeout(cut);
   }
-}
-
-function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
-  const address = `${host}:${port}`;
-  if (error.code === "EADDRINUSE") {
-    const message = `${address} is already in use: stop the other program, or choose another port with --port (0 picks a free one).`;
-    return new SglangError("PORT_IN_USE", message, { field: "--port", found: String(port) }, { cause: error });
-  }
-  if (error.code === "EACCES") {
-    const message = `--port ${port} needs more rights than this process has: choose one from 1024 on.`;
-    return new SglangError("INVALID_ARGUMENT", message, { field: "--port", found: String(port) }, { cause: error });
-  }
-  if (error.code === "EADDRNOTAVAIL" || error.code === "ENOTFOUND" || error.code === "EAI_AGAIN") {
-    const message = `--host ${host} is not an address of this machine: use 127.0.0.1, or 0.0.0.0 for every address.`;
-    return new SglangError("INVALID_ARGUMENT", message, { field: "--host", found: host }, { cause: error });
-  }
-  return error;
-}
-
-/** An address that a client on this machine can use. */
-function urlHost(host: string): string {
-  if (host === "0.0.0.0") return "127.0.0.1";
-  if (host === "::") return "[::1]";
-  return host.includes(":") ? `[${host}]` : host;
 }

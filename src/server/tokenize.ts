@@ -44,6 +44,11 @@ async function tokenize(context: ServerContext, body: unknown) {
   const given = parseFields(tokenizeSchema, body, { hints: { text: "prompt", input: "prompt" } });
   const tokenizer = requireTokenizer(context);
   const max_model_len = context.engine.model.contextLength;
+  const encode = async (text: string, special: boolean) => {
+    if (context.engine.encode) return context.engine.encode(text, special);
+    await nextTick();
+    return tokenizer.encode(text, special);
+  };
   const { prompt, messages } = given;
   if (((prompt ?? null) === null) === ((messages ?? null) === null))
     throw invalid("prompt", "Give exactly one of prompt and messages.");
@@ -56,19 +61,16 @@ async function tokenize(context: ServerContext, body: unknown) {
       kwargs: given.chat_template_kwargs ?? {},
     });
     // The template writes the special tokens itself.
-    const tokens = tokenizer.encode(rendered, false);
+    const tokens = await encode(rendered, false);
     return { tokens, count: tokens.length, max_model_len };
   }
   const special = given.add_special_tokens ?? true;
   if (typeof prompt === "string") {
-    const tokens = tokenizer.encode(prompt, special);
+    const tokens = await encode(prompt, special);
     return { tokens, count: tokens.length, max_model_len };
   }
-  const tokens: number[][] = [];
-  for (const one of prompt ?? []) {
-    tokens.push(tokenizer.encode(one, special));
-    await nextTick();
-  }
+  const tokens: (readonly number[])[] = [];
+  for (const one of prompt ?? []) tokens.push(await encode(one, special));
   return { tokens, count: tokens.map((ids) => ids.length), max_model_len };
 }
 
@@ -78,7 +80,8 @@ async function detokenize(context: ServerContext, body: unknown) {
   const options = { skipSpecialTokens: given.skip_special_tokens ?? true };
   const { vocabSize } = context.engine.model;
   const { tokens } = given;
-  const decode = (ids: number[], field: string) => {
+  const decode = async (ids: number[], field: string) => {
+    await nextTick();
     const wrong = ids.findIndex((id) => id >= vocabSize);
     if (wrong >= 0)
       throw invalid(
@@ -87,8 +90,10 @@ async function detokenize(context: ServerContext, body: unknown) {
       );
     return tokenizer.decode(ids, options);
   };
-  if (Array.isArray(tokens[0])) return { text: (tokens as number[][]).map((ids, i) => decode(ids, `tokens[${i}]`)) };
-  return { text: decode(tokens as number[], "tokens") };
+  if (!Array.isArray(tokens[0])) return { text: await decode(tokens as number[], "tokens") };
+  const text: string[] = [];
+  for (const [i, ids] of (tokens as number[][]).entries()) text.push(await decode(ids, `tokens[${i}]`));
+  return { text };
 }
 
 function requireTokenizer({ tokenizer }: ServerContext): ServerTokenizer {

@@ -19,13 +19,30 @@ export type RefusedFields = Readonly<Record<string, RefusedField>>;
 
 /** Most characters of a value shown in an error. */
 const MAX_SHOWN = 80;
+/** Most entries of a list or object shown in an error. */
+const MAX_SHOWN_ENTRIES = 8;
 
 /** How a value looks in an error message. */
 export function shown(value: unknown): string {
   if (value === undefined) return "nothing";
-  if (typeof value === "object" && value !== null) return Array.isArray(value) ? "a list" : "an object";
+  if (typeof value === "object" && value !== null) {
+    if (!isSmall(value)) return Array.isArray(value) ? "a list" : "an object";
+  }
   const json = JSON.stringify(value);
   return json.length > MAX_SHOWN ? `${json.slice(0, MAX_SHOWN)}...` : json;
+}
+
+/** A few flat entries: worth showing whole. Larger values are not even turned into text. */
+function isSmall(value: object): boolean {
+  if (Array.isArray(value) && value.length > MAX_SHOWN_ENTRIES) return false;
+  const entries = Object.values(value);
+  return (
+    entries.length > 0 &&
+    entries.length <= MAX_SHOWN_ENTRIES &&
+    entries.every((entry) =>
+      typeof entry === "string" ? entry.length <= MAX_SHOWN : typeof entry !== "object" || entry === null,
+    )
+  );
 }
 
 /** `["messages", 0, "role"]` -> `messages[0].role`. */

@@ -96,6 +96,23 @@ describe("the terminal chat", () => {
     expect(messages).toEqual([]);
   });
 
+  it("throws away what was typed when Ctrl-C is pressed at the prompt", async () => {
+    const { engine, requests } = echoEngine();
+    const input = new PassThrough();
+    const output = Object.assign(new PassThrough(), { isTTY: true });
+    let shown = "";
+    output.on("data", (d: Buffer) => {
+      shown += d.toString();
+    });
+    const done = new ChatSession(engine, input, output).run();
+    input.write("half typed\u0003hello\r");
+    // Typed at an empty prompt it tells how to leave.
+    input.write("\u0003/exit\r");
+    await done;
+    expect(requests.map(({ prompt }) => prompt)).toEqual([{ messages: [{ role: "user", content: "hello" }] }]);
+    expect(shown.split("Ctrl-D leaves").length - 1).toBe(1);
+  });
+
   it("shows an error and keeps the failed message out of the conversation", async () => {
     const { text, messages } = await talk(["FAIL", "too long", "short"]);
     expect(text).toContain("error: The prompt does not fit.");

@@ -36,7 +36,7 @@ export const SCHEMAS: readonly SchemaCase[] = [
     name: "patternProperties with overlap",
     schema: {
       type: "object",
-      patternProperties: { "^n": { type: "number" }, "x$": { minimum: 5 } },
+      patternProperties: { "^n": { type: "number" }, x$: { minimum: 5 } },
       additionalProperties: { type: "boolean" },
     },
     valid: [{ n1: 1 }, { nx: 7 }, { zx: "s" }, { q: true }],
@@ -90,14 +90,54 @@ export const SCHEMAS: readonly SchemaCase[] = [
     valid: [["a"], ["b", "a", 3]],
     invalid: [[], ["a", "a"], [3, 3]],
   },
-  { name: "string length", schema: { type: "string", minLength: 2, maxLength: 4 }, valid: ["ab", "🙂🙂", "äöüß"], invalid: ["a", "abcde"] },
-  { name: "long string", schema: { type: "string", maxLength: 60 }, valid: ["a".repeat(60), ""], invalid: ["a".repeat(61)] },
-  { name: "pattern", schema: { type: "string", pattern: "^a+(b|c)\\d{2}$" }, valid: ["aab12", "ac00"], invalid: ["b12", "ab1", "ab123"] },
-  { name: "unanchored pattern with length", schema: { type: "string", pattern: "b", maxLength: 3 }, valid: ["b", "abc"], invalid: ["aaa", "aabc"] },
-  { name: "pattern over escaped characters", schema: { type: "string", pattern: "^[\\n\"\\\\x]+$" }, valid: ['x"\\\n'], invalid: ["", "y"] },
-  { name: "format date", schema: { type: "string", format: "date" }, valid: ["2024-02-29"], invalid: ["2023-02-29", "2024-13-01"] },
-  { name: "number range", schema: { type: "number", minimum: -1.5, exclusiveMaximum: 10 }, valid: [-1.5, 0, 9.99, 3], invalid: [-1.6, 10, 11, 100] },
-  { name: "integer range", schema: { type: "integer", minimum: 10, maximum: 1000 }, valid: [10, 99, 1000], invalid: [9, 1001, 1, 10000] },
+  {
+    name: "string length",
+    schema: { type: "string", minLength: 2, maxLength: 4 },
+    valid: ["ab", "🙂🙂", "äöüß"],
+    invalid: ["a", "abcde"],
+  },
+  {
+    name: "long string",
+    schema: { type: "string", maxLength: 60 },
+    valid: ["a".repeat(60), ""],
+    invalid: ["a".repeat(61)],
+  },
+  {
+    name: "pattern",
+    schema: { type: "string", pattern: "^a+(b|c)\\d{2}$" },
+    valid: ["aab12", "ac00"],
+    invalid: ["b12", "ab1", "ab123"],
+  },
+  {
+    name: "unanchored pattern with length",
+    schema: { type: "string", pattern: "b", maxLength: 3 },
+    valid: ["b", "abc"],
+    invalid: ["aaa", "aabc"],
+  },
+  {
+    name: "pattern over escaped characters",
+    schema: { type: "string", pattern: '^[\\n"\\\\x]+$' },
+    valid: ['x"\\\n'],
+    invalid: ["", "y"],
+  },
+  {
+    name: "format date",
+    schema: { type: "string", format: "date" },
+    valid: ["2024-02-29"],
+    invalid: ["2023-02-29", "2024-13-01"],
+  },
+  {
+    name: "number range",
+    schema: { type: "number", minimum: -1.5, exclusiveMaximum: 10 },
+    valid: [-1.5, 0, 9.99, 3],
+    invalid: [-1.6, 10, 11, 100],
+  },
+  {
+    name: "integer range",
+    schema: { type: "integer", minimum: 10, maximum: 1000 },
+    valid: [10, 99, 1000],
+    invalid: [9, 1001, 1, 10000],
+  },
   { name: "multipleOf", schema: { type: "number", multipleOf: 0.25 }, valid: [0, 0.25, 1.5, -2], invalid: [0.1, 1.3] },
   {
     name: "allOf merges objects",
@@ -118,7 +158,12 @@ export const SCHEMAS: readonly SchemaCase[] = [
   },
   {
     name: "oneOf of overlapping branches",
-    schema: { oneOf: [{ type: "integer", multipleOf: 2 }, { type: "integer", multipleOf: 3 }] },
+    schema: {
+      oneOf: [
+        { type: "integer", multipleOf: 2 },
+        { type: "integer", multipleOf: 3 },
+      ],
+    },
     valid: [2, 3, 4, 9],
     invalid: [6, 12, 5, 0],
   },
@@ -157,7 +202,10 @@ export const SCHEMAS: readonly SchemaCase[] = [
       then: { required: ["r"] },
       else: { required: ["w"] },
     },
-    valid: [{ kind: "circle", r: 1 }, { kind: "square", w: 2 }],
+    valid: [
+      { kind: "circle", r: 1 },
+      { kind: "square", w: 2 },
+    ],
     invalid: [{ kind: "circle" }, { kind: "square", r: 1 }, { kind: "other" }],
   },
   {

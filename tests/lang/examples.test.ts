@@ -123,10 +123,10 @@ describe("examples", () => {
   it("10 judge", async () => {
     const backend = new FakeBackend({
       answers: (request) => /Judge its (\w+)/.exec(promptOf(request))?.[1] ?? "?",
-      scores: byMention,
+      scores: (grade) => [grade === "B" ? -0.1 : -2],
     });
     const { grade } = await judge(backend);
-    expect(grade).toBe("D");
+    expect(grade).toBe("B");
     expect(promptOf(backend.requests[3])).toContain("originality: originality");
   });
 

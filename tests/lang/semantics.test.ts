@@ -114,6 +114,9 @@ describe("failures", () => {
       s.append(gen("x"));
       s.fork(2, (f) => f.append(gen("y")));
       s.text`then ${gen("z")}`;
+      const other = program((own: State) => own.append(gen()));
+      s.run(other);
+      other(s);
       return "done";
     }).run({ backend: failing() });
     await new Promise((resolve) => setTimeout(resolve, 5));

@@ -140,7 +140,7 @@ describe("loadWeights", () => {
     await expect(loadWeights(llama(), native, { contextLength })).rejects.toThrow(
       expect.objectContaining({
         code: "INVALID_ARGUMENT",
-        details: expect.objectContaining({ field: "contextLength" }),
+        details: expect.objectContaining({ field: "--context-length" }),
       }),
     );
     expect([...open]).toEqual([]);

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { opNodes, printGraph } from "../../src/graph/ops.js";
 import { openModel, referenceModel } from "../../src/models/open.js";
 import { modelConfig } from "../../src/models/read-config.js";
-import { findArchitecture, supportedArchitectures } from "../../src/models/registry.js";
+import { architectureClass, findArchitecture, supportedArchitectures } from "../../src/models/registry.js";
 import { ourName } from "../../src/models/weight-names.js";
 import type { FakeFiles } from "./fake-checkpoint.js";
 import { fakeCheckpoint, LLAMA, LLAMA_GGUF_TENSORS, LLAMA_METADATA, LLAMA_TENSORS } from "./fake-checkpoint.js";
@@ -138,6 +138,10 @@ describe("models", () => {
   });
 
   it("are known by name, and an unknown one is refused with the list", async () => {
+    for (const name of supportedArchitectures) {
+      expect(architectureClass(name)).toMatch(/ForCausalLM$/);
+      expect(supportedArchitectures).toContain(architectureClass(name));
+    }
     for (const name of supportedArchitectures) expect(await findArchitecture(name)).toHaveProperty("record");
     for (const name of ["BertModel", "toString"])
       await expect(findArchitecture(name)).rejects.toThrow(

@@ -44,6 +44,16 @@ const REQUESTS: GenerateRequest[] = Array.from({ length: 32 }, (_, i) => ({
   },
 }));
 
+/** Legal values that are infinite, zero or negative once they are f32 or i32. */
+const EXTREMES: { name: string; params: GenerateRequest["samplingParams"]; greedy: boolean }[] = [
+  { name: "temperature", params: { temperature: 1e300 }, greedy: false },
+  { name: "top_p", params: { temperature: 1, topP: 1e-300 }, greedy: true },
+  { name: "top_k", params: { temperature: 1, topK: 2 ** 32 + 1, seed: 5 }, greedy: false },
+  { name: "min_p", params: { temperature: 1, minP: 1e-300 }, greedy: false },
+  { name: "repetition_penalty", params: { temperature: 0, repetitionPenalty: 1e-300 }, greedy: false },
+  { name: "logit_bias", params: { temperature: 0, logitBias: { 7: 1e300, 8: -1e300 } }, greedy: false },
+];
+
 async function oneByOne(engine: Engine): Promise<number[][]> {
   const all: number[][] = [];
   for (const request of REQUESTS) all.push((await collect(engine, request)).ids);
@@ -65,6 +75,30 @@ describe("a tiny model answers", () => {
   it("with different tokens to different requests", () => {
     expect(new Set(alone.map((ids) => ids.join())).size).toBe(REQUESTS.length);
   });
+
+  it.each(EXTREMES)(
+    "the same tokens beside a request with an extreme $name, which is served too",
+    async ({ params, greedy }) => {
+      const engine = await load();
+      const body = { prompt: { text: "an extreme request" } };
+      const [extreme, normal] = await Promise.all([
+        collect(engine, { ...body, samplingParams: { maxNewTokens: 6, ignoreEos: true, ...params } }),
+        collect(engine, REQUESTS[1]),
+      ]);
+      expect(extreme.ids).toHaveLength(6);
+      if (greedy) {
+        const samplingParams = { maxNewTokens: 6, ignoreEos: true, temperature: 0 };
+        expect(extreme.ids).toEqual((await collect(engine, { ...body, samplingParams })).ids);
+      }
+      if (params?.topK) {
+        const samplingParams = { maxNewTokens: 6, ignoreEos: true, temperature: 1, seed: 5 };
+        expect(extreme.ids).toEqual((await collect(engine, { ...body, samplingParams })).ids);
+      }
+      if (params?.logitBias) expect(extreme.ids).toEqual(Array(6).fill(7));
+      expect(normal.ids).toEqual(alone[1]);
+      await engine.close();
+    },
+  );
 
   it.each<[string, Partial<EngineConfig>]>([
     ["32 at once", {}],

@@ -890,6 +890,34 @@ describe("embed and score", () => {
 });
 
 describe("many requests at once", () => {
+  it("are made in slices: the event loop turns before all of them are in the queue", async () => {
+    const { engine } = fakeEngine({}, { pages: 4096 });
+    const count = 3000;
+    const answers = Array.from({ length: count }, (_, i) =>
+      collect(engine, { prompt: { inputIds: [i % 60, 1, 2, 3] }, samplingParams: { ...greedy, maxNewTokens: 1 } }),
+    );
+    await new Promise((resolve) => setImmediate(resolve));
+    expect(engine.stats().counters.requests).toBeLessThan(count);
+    await Promise.all(answers);
+    expect(engine.stats().counters.requests).toBe(count);
+    await engine.close();
+  });
+
+  it("are all scored, however many, and an abort while they are made leaves nothing behind", async () => {
+    const { engine, runner } = fakeEngine({}, { pages: 4096 });
+    const items = Array.from({ length: 500 }, (_, i) => [i % 60]);
+    const { scores } = await engine.score({ query: [1, 2], items, labelTokenIds: [3, 4] });
+    expect(scores[70]).toEqual(scores[10]);
+    const steps = runner.steps.length;
+    const controller = new AbortController();
+    const aborted = engine.score({ query: [1, 2], items, labelTokenIds: [3, 4], signal: controller.signal });
+    controller.abort();
+    expect(await codeOf(aborted)).toBe("ABORTED");
+    expect(runner.steps).toHaveLength(steps);
+    expect(await engine.flushCache()).toBe(true);
+    await engine.close();
+  });
+
   it("are all answered, and the event loop turns meanwhile", async () => {
     const { engine } = fakeEngine({ maxRunningRequests: 16 }, { pages: 2048 });
     let turns = 0;

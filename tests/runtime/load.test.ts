@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { setLogLevel } from "../../src/core/logger.js";
-import { modelDefaults } from "../../src/runtime/load.js";
+import { loadEngineParts, modelDefaults } from "../../src/runtime/load.js";
 
 beforeAll(() => setLogLevel("silent"));
 afterAll(() => setLogLevel("info"));
@@ -18,5 +18,17 @@ describe("modelDefaults", () => {
     ["nothing that is out of range", { temperature: -1, top_p: 0.9 }, { topP: 0.9 }],
   ])("takes %s", (_name, generationConfig, expected) => {
     expect(modelDefaults(generationConfig, 100)).toEqual(expected);
+  });
+});
+
+describe("loadEngineParts", () => {
+  it("refuses a catalog model that cannot be served before anything is fetched", async () => {
+    const messages: string[] = [];
+    const loading = loadEngineParts("gemma3-270m", { offline: true, onMessage: (line) => messages.push(line) });
+    await expect(loading).rejects.toMatchObject({
+      code: "UNSUPPORTED_MODEL",
+      message: expect.stringMatching(/^gemma3-270m can be fetched and inspected but not served: .*gemma3/),
+    });
+    expect(messages).toEqual([]);
   });
 });

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { availableMemory } from "../../src/runtime/memory.js";
-import { checkWeightsFit, DEFAULT_KV_BYTES, type MemoryNeeds, planKvPages } from "../../src/runtime/memory-plan.js";
+import { asMemoryError, checkWeightsFit, DEFAULT_KV_BYTES, type MemoryNeeds, planKvPages } from "../../src/runtime/memory-plan.js";
 
 const GIB = 2 ** 30;
 const MEMINFO = "MemTotal:       16777216 kB\nMemFree:         1048576 kB\nMemAvailable:    8388608 kB\n";
@@ -88,9 +88,27 @@ describe("planKvPages", () => {
   it("says with numbers when memory is too small", () => {
     const available = { bytes: 2 * GIB, source: "/sys/fs/cgroup/app" };
     expect(() => planKvPages({ ...needs, available })).toThrow(
-      /128 tokens takes 0\.00 GiB.*2\.00 GiB available \(\/sys\/fs\/cgroup\/app\) leaves 0\.00 GiB after 1\.00 GiB of weights/,
+      /128 tokens takes 2\.0 MiB.*2\.00 GiB available \(\/sys\/fs\/cgroup\/app\) leaves 0\.0 MiB after 1\.00 GiB of weights/,
     );
     expect(() => planKvPages({ ...needs, maxTotalTokens: 2 ** 19 })).toThrow(/takes 8\.00 GiB/);
+  });
+
+  it.each([
+    "out of memory: a KV pool of 2e+09 bytes could not be allocated",
+    "createPlan: out of memory: an arena of 9 bytes could not be allocated",
+    "/m.gguf: cannot be mapped: Cannot allocate memory (errno 12)",
+  ])("makes one sentence of a failed native allocation: %s", (message) => {
+    const cause = new Error(message);
+    expect(asMemoryError(cause, "smollm2-135m")).toMatchObject({
+      code: "OUT_OF_MEMORY",
+      message: expect.stringMatching(/^smollm2-135m does not fit .*ulimit -v/),
+      cause,
+    });
+  });
+
+  it("leaves every other failure as it is", () => {
+    const error = new Error("packMatrix: columns must be a multiple of 32");
+    expect(asMemoryError(error, "m")).toBe(error);
   });
 
   it("refuses weights that cannot fit before they are packed", () => {

@@ -142,7 +142,8 @@ describe("/generate request", () => {
     ["empty token ids", { input_ids: [] }, "input_ids", /must not be an empty list/],
     ["empty token ids in a batch", { input_ids: [[1], []] }, "input_ids[1]", /must not be an empty list/],
     ["a token outside the vocabulary", { input_ids: [1, 256] }, "input_ids[1]", /in \[0, 256\), got 256/],
-    ["a fractional token", { input_ids: [1.5] }, "input_ids", /list of token ids/],
+    ["a fractional token", { input_ids: [1.5] }, "input_ids", /list of token ids.*, got \[1\.5\]/],
+    ["a long list", { input_ids: Array(9).fill("a") }, "input_ids", /list of token ids.*, got a list/],
     ["an unknown field", { text: "a", temprature: 1 }, "temprature", /not a known field/],
     ["a mistyped field", { text: "a", return_logprobs: true }, "return_logprobs", /Did you mean return_logprob\?/],
     [
@@ -168,6 +169,12 @@ describe("/generate request", () => {
       { text: "a", sampling_params: { top_p: "x" } },
       "sampling_params.top_p",
       /must be a number, got "x"/,
+    ],
+    [
+      "a bias that is no number",
+      { text: "a", sampling_params: { logit_bias: { "5": "x" } } },
+      "sampling_params.logit_bias",
+      /must be .*, got \{"5":"x"\}/,
     ],
     [
       "a bias for something that is no token",

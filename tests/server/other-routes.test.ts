@@ -285,6 +285,9 @@ describe("/openapi.json and /docs", () => {
     expect(Object.keys(doc.paths)).toEqual(
       expect.arrayContaining(["/generate", "/v1/chat/completions", "/v1/completions", "/health", "/flush_cache"]),
     );
+    const templates = Object.keys(doc.paths).filter((path) => path.includes("{"));
+    expect(templates).toEqual(["/v1/models/{id}"]);
+    expect(doc.paths[templates[0]].get.parameters).toMatchObject([{ in: "path", name: "id", required: true }]);
     const schema = doc.paths["/v1/chat/completions"].post.requestBody.content["application/json"].schema;
     expect(Object.keys(schema.properties)).toEqual(
       expect.arrayContaining(["messages", "temperature", "tools", "stop_regex"]),

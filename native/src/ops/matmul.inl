@@ -463,6 +463,6 @@ static void matmul(const PackedMatrix& w, int block0, int block1, const float* x
 static int matmul_chunk(const PackedMatrix& w, int m) {
   const int blocks = (int)w.blocks.size();
   (void)m;
-  const int chunk = blocks / 64 * 2;  // an even number: single rows take blocks in pairs
+  const int chunk = blocks / 48 * 2;  // an even number: single rows take blocks in pairs; some 24 items balance well
   return chunk < 2 ? 2 : chunk > 32 ? 32 : chunk;
 }
