@@ -1,5 +1,6 @@
 /** `sglang-ts generate`: one prompt, streamed to stdout. */
 import type { Command } from "commander";
+import { ERRORS } from "../core/errors.js";
 import type { Prompt } from "../core/protocol.js";
 import { DEFAULT_MODEL } from "../weights/catalog.js";
 import { loadEngine } from "./load-engine.js";
@@ -58,6 +59,7 @@ async function generate(argument: string | undefined, options: GenerateOptions):
     }))
       process.stdout.write(chunk.textDelta);
     process.stdout.write("\n");
+    if (stop.signal.aborted) process.exitCode = ERRORS.ABORTED.exit;
   } finally {
     await engine.close();
   }

@@ -155,9 +155,13 @@ export class EngineMetrics {
   }
 
   /** All series in the Prometheus text format. */
-  render(): Promise<string> {
+  async render(): Promise<string> {
     this.#snapshot = this.#stats();
-    return this.registry.metrics();
+    try {
+      return await this.registry.metrics();
+    } finally {
+      this.#snapshot = null;
+    }
   }
 }
 

@@ -162,6 +162,3 @@ export function resolveSamplingParams(
   }
   return merged;
 }
-
-/** Below this temperature a request is greedy: the likeliest token, ties to the lowest id. */
-export const GREEDY_TEMPERATURE = 1e-6;

@@ -8,13 +8,13 @@
  *     const { value } = await ask.run("Why is the sky blue?", { backend });
  */
 import { invalidField, SglangError } from "../core/errors.js";
+import { didYouMean } from "../core/near-miss.js";
 import type { Backend, BackendPrompt, PromptMessage } from "./backends/backend.js";
 import { Batch, type BatchOptions } from "./batch.js";
 import { EventQueue, type ProgramEvent } from "./events.js";
 import type { SamplingOptions } from "./gen-options.js";
 import { toSampling } from "./gen-options.js";
 import { Limiter, type LimitOptions } from "./limits.js";
-import { didYouMean } from "./near-miss.js";
 import { environment, nodeFiles } from "./node-files.js";
 import { warmPrefix } from "./prefix.js";
 import { type RetryOptions, resolveRetry } from "./retry.js";

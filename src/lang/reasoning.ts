@@ -1,6 +1,6 @@
 /** Splits what a reasoning model thinks from what it answers, by the marks around the thinking. */
 import { SglangError } from "../core/errors.js";
-import { didYouMean } from "./near-miss.js";
+import { didYouMean } from "../core/near-miss.js";
 
 export interface ReasoningFormat {
   start: string;

@@ -8,6 +8,7 @@
  * `generate`, `select` and `fork`.
  */
 import { invalidField, SglangError } from "../core/errors.js";
+import { didYouMean } from "../core/near-miss.js";
 import type { PromptMessage, Role } from "./backends/backend.js";
 import {
   type Expression,
@@ -19,7 +20,6 @@ import {
 import { ForkGroup, type ForkOptions, type JoinMode } from "./fork.js";
 import { GenerateOperation } from "./generate.js";
 import { Interpreter, type Operation } from "./interpreter.js";
-import { didYouMean } from "./near-miss.js";
 import {
   BeginTurnOperation,
   ConcatenateOperation,

@@ -1,7 +1,7 @@
 /** Tools: functions that a model may call. With `execute` the language runs them itself, without it the program does. */
 import { SglangError } from "../core/errors.js";
+import { didYouMean } from "../core/near-miss.js";
 import type { ToolCall, ToolDefinition } from "../core/protocol.js";
-import { didYouMean } from "./near-miss.js";
 import { type Schema, type SchemaValue, toJsonSchema, validateValue } from "./schema.js";
 
 export interface Tool<P extends Schema = Schema> {

@@ -123,6 +123,9 @@ function refuse(key: string, expected: string, found: unknown): never {
   });
 }
 
+/** Most threads of the native pool. */
+export const MAX_THREADS = 256;
+
 type Check = readonly [ok: (value: unknown) => boolean, expected: string];
 
 const isInteger = (least: number) => (x: unknown) => Number.isSafeInteger(x) && (x as number) >= least;
@@ -164,7 +167,7 @@ const CHECKS: { readonly [K in keyof EngineConfig]: Check } = {
     `an object with keys of ${Object.keys(DEFAULT_SAMPLING_PARAMS).join(", ")}`,
   ],
   allowAutoTruncate: flag,
-  threads: orNull([(x) => isInteger(1)(x) && (x as number) <= 1024, "an integer from 1 to 1024"]),
+  threads: orNull([(x) => isInteger(1)(x) && (x as number) <= MAX_THREADS, `an integer from 1 to ${MAX_THREADS}`]),
   watchdogTimeout: [(x) => isNumber(x) && x >= 0, "a number >= 0"],
   streamInterval: integer(1),
   decodeLogInterval: integer(1),

@@ -3,7 +3,6 @@
  * On any failure what was made so far is freed.
  */
 import { readFile } from "node:fs/promises";
-import { availableParallelism } from "node:os";
 import { SglangError } from "../core/errors.js";
 import { logger } from "../core/logger.js";
 import type { Checkpoint, TokenizerSource } from "../core/model-files.js";
@@ -17,7 +16,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { findModel } from "../weights/catalog.js";
 import { openCheckpoint } from "../weights/checkpoint.js";
 import { type ResolveOptions, resolveModel } from "../weights/resolve.js";
-import { type EngineConfig, kvDtype, prefillStepTokens, resolveEngineConfig } from "./config.js";
+import { type EngineConfig, kvDtype, MAX_THREADS, prefillStepTokens, resolveEngineConfig } from "./config.js";
 import type { EngineParts } from "./engine.js";
 import { availableMemory } from "./memory.js";
 import { asMemoryError, checkWeightsFit, planKvPages } from "./memory-plan.js";
@@ -96,7 +95,8 @@ async function partsOf(
   );
   const addon = loadAddon();
   const runtime = addon.createRuntime({
-    threads: config.threads ?? availableParallelism(),
+    // Not Node's count of cores: that one does not know a container's CPU quota.
+    threads: config.threads ?? Math.min(addon.cpuInfo().cores, MAX_THREADS),
     tier: forcedTier(addon),
     nice: POOL_NICENESS,
   });

@@ -54,5 +54,3 @@ export class TypedList<A extends Elements> {
 export const int32List = (capacity?: number) => new TypedList((n) => new Int32Array(n), capacity);
 export const uint32List = (capacity?: number) => new TypedList((n) => new Uint32Array(n), capacity);
 export const float32List = (capacity?: number) => new TypedList((n) => new Float32Array(n), capacity);
-export type Int32List = ReturnType<typeof int32List>;
-export type Float32List = ReturnType<typeof float32List>;

@@ -1,6 +1,6 @@
 /** Unknown routes: 404 with the nearest known one, or the plain word that SGLang has it and this server does not. */
 import { SglangError } from "../core/errors.js";
-import { nearMiss } from "./near-miss.js";
+import { nearMiss } from "../core/near-miss.js";
 
 /** Routes of SGLang that this version does not offer. */
 const SGLANG_ONLY = [

@@ -7,7 +7,7 @@
  */
 import type { z } from "zod";
 import { SglangError } from "../core/errors.js";
-import { didYouMean } from "./near-miss.js";
+import { didYouMean } from "../core/near-miss.js";
 
 export interface RefusedField {
   /** Completes "<field> is not supported: ...". */

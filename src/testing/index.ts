@@ -1,2 +1,4 @@
 /** Test doubles for programs and servers that use this package: seeded tiny models, no downloads. */
+
+export { type FakeAnswer, FakeBackend, type FakeOptions, type FakeScript, promptOf } from "../lang/backends/fake.js";
 export { type TinyModel, type TinyModelOptions, writeTinyModel } from "./tiny-model.js";

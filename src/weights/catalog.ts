@@ -2,6 +2,7 @@
  * The models this package knows by a short name: what their files are, byte for byte, and where they can be had. The
  * digest is what makes a file the model; mirrors only deliver it, so any of them will do and none has to be trusted.
  */
+import { editDistance } from "../core/near-miss.js";
 
 export interface CatalogFile {
   /** Path inside the model's folder, with `/`. */
@@ -323,17 +324,4 @@ export function nearMisses(name: string, limit = 3): string[] {
 /** Bytes of all files of a model. */
 export function modelSize(model: CatalogModel): number {
   return model.files.reduce((sum, file) => sum + file.size, 0);
-}
-
-/** Levenshtein distance. */
-function editDistance(a: string, b: string): number {
-  let row = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const next = [i];
-    for (let j = 1; j <= b.length; j++) {
-      next.push(Math.min(row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] === b[j - 1] ? 0 : 1)));
-    }
-    row = next;
-  }
-  return row[b.length];
 }

@@ -6,6 +6,7 @@ import { pathToFileURL } from "node:url";
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
+import { didYouMean } from "../../src/core/near-miss.js";
 import type { BackendPrompt } from "../../src/lang/backends/backend.js";
 import { bestIndex, type ScoredChoice } from "../../src/lang/choices.js";
 import {
@@ -14,7 +15,6 @@ import {
   unconditionalLikelihoodNormalized,
 } from "../../src/lang/index.js";
 import { loadMedia } from "../../src/lang/media.js";
-import { didYouMean } from "../../src/lang/near-miss.js";
 import { commonPrefix } from "../../src/lang/prefix.js";
 import { REASONING_FORMATS, type ReasoningFormat, ReasoningSplitter } from "../../src/lang/reasoning.js";
 import { constraintPattern, matchesWhole } from "../../src/lang/regex.js";
@@ -278,7 +278,7 @@ describe("small helpers", () => {
   });
 
   it("didYouMean knows the near and not the far", () => {
-    expect(didYouMean("temprature", ["temperature", "topP"])).toBe(' Did you mean "temperature"?');
+    expect(didYouMean("temprature", ["temperature", "topP"])).toBe(" Did you mean temperature?");
     expect(didYouMean("zzz", ["temperature"])).toBe("");
   });
 });

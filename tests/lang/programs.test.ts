@@ -366,7 +366,7 @@ describe("programs of SGLang's tests", () => {
       name: "add",
       toolCallId: messages[1].toolCalls?.[0].id,
     });
-    expect(messages[3].content).toEqual([{ type: "text", text: 'Error: there is no tool "ad". Did you mean "add"?' }]);
+    expect(messages[3].content).toEqual([{ type: "text", text: 'Error: there is no tool "ad". Did you mean add?' }]);
     expect(JSON.stringify(messages[5].content)).toContain("does not fit its schema at a");
   });
 

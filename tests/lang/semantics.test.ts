@@ -392,7 +392,7 @@ describe("wrong use is told well", () => {
     [
       "an unknown variable",
       (s) => [s.set("answer", 1), s.get("anser")],
-      /no variable "anser"\. Did you mean "answer"\? It has "answer"/,
+      /no variable "anser"\. Did you mean answer\? It has "answer"/,
     ],
     ["a variable of a state with none", (s) => s.get("x"), /no variable "x"\. It has none/],
     [
@@ -413,7 +413,7 @@ describe("wrong use is told well", () => {
     [
       "a misspelt option",
       (s) => s.append(gen({ maxToken: 1 } as object)),
-      /gen option maxToken.*Did you mean "maxTokens"/,
+      /gen option maxToken.*Did you mean maxTokens/,
     ],
     [
       "two constraints",
@@ -425,7 +425,7 @@ describe("wrong use is told well", () => {
     ["a fork of a negative number", (s) => s.fork(-1), /fork must be a number of forks/],
     ["a tool turn without a call", async (s) => [s.user("x"), s.tool("y"), s.assistant(gen())], /answers a call/],
     ["tools on raw text", (s) => s.append(gen({ tools: { a: {} } })), /gen them in s\.assistant/],
-    ["an unknown reasoning format", (s) => s.separateReasoning(gen(), "qwen4" as "qwen3"), /Did you mean "qwen3"/],
+    ["an unknown reasoning format", (s) => s.separateReasoning(gen(), "qwen4" as "qwen3"), /Did you mean qwen3/],
     [
       "a second join",
       async (s) => {
@@ -464,7 +464,7 @@ describe("wrong use is told well", () => {
     const run = one.run as (...args: unknown[]) => Promise<unknown>;
     await expect(run()).rejects.toThrow('one.run must be called with 1 argument and options, got "0 arguments"');
     await expect(run("a", {}, {})).rejects.toThrow("2 arguments");
-    await expect(run("a", { backnd: echo() })).rejects.toThrow('no option "backnd". Did you mean "backend"?');
+    await expect(run("a", { backnd: echo() })).rejects.toThrow('no option "backnd". Did you mean backend?');
     await expect(run("a", 7)).rejects.toThrow("options must be an object");
   });
 

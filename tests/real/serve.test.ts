@@ -209,16 +209,31 @@ describe("a server's life", () => {
     for (const other of outputs) expect(other).toEqual(outputs[0]);
   });
 
-  it("says in one sentence that the port is taken", async () => {
+  it("stops at once on a second signal", async () => {
+    const server = await serve();
+    const running = post(`${server.url}/generate`, {
+      text: "Tell me more:",
+      sampling_params: { ...greedy(4000), ignore_eos: true },
+    }).catch(() => "cut off");
+    for (;;) {
+      const info = (await (await fetch(`${server.url}/server_info`)).json()) as Json;
+      if (info.internal_states[0].num_running_reqs > 0) break;
+    }
+    server.child.kill("SIGTERM");
+    while (!server.output().includes("once more stops at once")) await new Promise((r) => setTimeout(r, 10));
+    server.child.kill("SIGTERM");
+    expect(await server.exit).toBe(143);
+    expect(await running).toBe("cut off");
+  });
+
+  it("says in one sentence that the port is taken, before the model is loaded", async () => {
     const blocker = createTcpServer();
     await new Promise<void>((done) => blocker.listen(0, "127.0.0.1", done));
     const { port } = blocker.address() as { port: number };
     const run = launch(["serve", "--model-path", MODEL, "--offline", "--port", String(port)]);
     expect(await run.exit).toBe(1);
     blocker.close();
-    const message = run.output().trim().split("\n").at(-1) as string;
-    expect(message).toContain(String(port));
-    expect(run.output()).not.toMatch(/\n\s+at /);
+    expect(run.output()).toMatch(new RegExp(`^sglang-ts: 127\\.0\\.0\\.1:${port} is already in use: [^\n]*\n$`));
   });
 
   it.each([
@@ -237,5 +252,25 @@ describe("a server's life", () => {
     expect(await run.exit).toBe(code);
     expect(run.output()).toMatch(message);
     expect(run.output()).not.toMatch(/\n\s+at /);
+  });
+});
+
+describe("generate", () => {
+  const long = ["generate", "--model-path", MODEL, "--offline", "--temperature", "0", "--max-new-tokens", "4000"];
+
+  it("keeps what was written and exits with 130 when Ctrl-C stops it", async () => {
+    const run = launch([...long, "Once upon a time,"]);
+    while (run.output() === "") await new Promise((r) => setTimeout(r, 10));
+    run.child.kill("SIGINT");
+    expect(await run.exit).toBe(130);
+    expect(run.output()).toMatch(/^ the.*\n$/s);
+    expect(run.output()).not.toContain("sglang-ts:");
+  });
+
+  it("ends quietly when its reader goes away, as in `| head`", async () => {
+    const run = launch([...long, "Once upon a time,"]);
+    run.child.stdout?.destroy();
+    expect(await run.exit).toBe(141);
+    expect(run.output()).toBe("");
   });
 });

@@ -3,7 +3,13 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { afterEach, describe, expect, it } from "vitest";
 import { availableMemory } from "../../src/runtime/memory.js";
-import { asMemoryError, checkWeightsFit, DEFAULT_KV_BYTES, type MemoryNeeds, planKvPages } from "../../src/runtime/memory-plan.js";
+import {
+  asMemoryError,
+  checkWeightsFit,
+  DEFAULT_KV_BYTES,
+  type MemoryNeeds,
+  planKvPages,
+} from "../../src/runtime/memory-plan.js";
 
 const GIB = 2 ** 30;
 const MEMINFO = "MemTotal:       16777216 kB\nMemFree:         1048576 kB\nMemAvailable:    8388608 kB\n";

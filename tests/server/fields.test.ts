@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
+import { didYouMean, nearMiss } from "../../src/core/near-miss.js";
 import { field, type Kind, list, nullable, OBJECT, TEXT, TOKEN } from "../../src/server/fields.js";
-import { didYouMean, nearMiss } from "../../src/server/near-miss.js";
 
 describe("kinds of fields", () => {
   it("stop at the first wrong entry of a list", () => {

@@ -1,4 +1,4 @@
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { GenerateChunk } from "../../src/core/protocol.js";
 import { createServer } from "../../src/server/server.js";
 import { FakeEngine } from "./fake-engine.js";
@@ -167,6 +167,24 @@ describe.each(["", "/v1"])("%s/tokenize and /detokenize", (prefix) => {
     expect((await post(`${prefix}/tokenize`, { text: "a" })).text).toContain("Did you mean prompt?");
     expect((await post(`${prefix}/detokenize`, { tokens: [256] })).text).toContain("in [0, 256), got 256");
   });
+});
+
+it("tokenizes through the engine where that can, so that long texts stay off the event loop", async () => {
+  const { engine, post } = await harness();
+  const encode = vi.fn(async (text: string, special = true) => [special ? 7 : 8, text.length]);
+  Object.assign(engine, { encode });
+  expect((await post("/tokenize", { prompt: "AB" })).body).toMatchObject({ tokens: [7, 2] });
+  expect((await post("/tokenize", { prompt: ["A", "BC"], add_special_tokens: false })).body).toMatchObject({
+    tokens: [
+      [8, 1],
+      [8, 2],
+    ],
+    count: [2, 2],
+  });
+  expect((await post("/tokenize", { messages: [{ role: "user", content: "x" }] })).body).toMatchObject({
+    tokens: [8, "<user>x<assistant>".length],
+  });
+  expect(encode).toHaveBeenCalledTimes(4);
 });
 
 it("says that it has no tokenizer when it has none", async () => {
