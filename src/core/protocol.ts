@@ -189,7 +189,7 @@ export interface EngineStats {
   uptimeSeconds: number;
 }
 
-/** The six verbs, and what the engine is. */
+/** The six verbs, what the engine is, and its tokenizer where it has one. */
 export interface EngineApi {
   readonly model: ModelInfo;
   generate(request: GenerateRequest): AsyncIterable<GenerateChunk>;

@@ -25,6 +25,7 @@ describe("resolveEngineConfig", () => {
     [{ dtype: "fp8" }, /--dtype/],
     [{ preferredSamplingParams: { top_p: 1 } }, /--preferred-sampling-params/],
     [{ streamInterval: 0 }, /--stream-interval/],
+    [{ threads: 257 }, /--threads .*from 1 to 256/],
     [{ watchdogTimeout: Number.NaN }, /--watchdog-timeout/],
     [{ tpSize: 2 }, /--tp-size \(tpSize\) must be a known engine option/],
   ])("refuses %j and names the flag", (options, message) => {
