@@ -33,7 +33,7 @@
       ],
       "include_dirs": ["src"],
       "defines": ["NAPI_VERSION=8"],
-      "cflags": ["-O3", "-Wall", "-Wextra", "-pthread", "-ffp-contract=off", "-fvisibility=hidden"],
+      "cflags": ["-O3", "-Wall", "-Wextra", "-pthread", "-ffp-contract=off", "-fvisibility=hidden", "-Wno-psabi"],
       "cflags_cc": ["-std=c++17"],
       "ldflags": ["-pthread"],
       "xcode_settings": {

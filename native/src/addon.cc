@@ -107,7 +107,7 @@ napi_value CreateRuntime(napi_env env, napi_callback_info info) {
     return throw_range(env, "options.tier must be null or one of " + names + ", got " + describe(env, tier_value) + (why ? std::string(": ") + why : ""));
   }
   std::string error;
-  auto runtime = Runtime::create(env, threads, nice, kernels, named ? "asked for by name" : "the best this CPU supports", &error);
+  auto runtime = Runtime::create(env, threads, nice, kernels, why, &error);
   if (!runtime) return throw_error(env, "createRuntime: " + error);
   return make_handle(env, std::move(runtime));
 }
@@ -325,7 +325,7 @@ napi_value CreateKvPool(napi_env env, napi_callback_info info) {
   REQUIRE_PROPERTY(dtype_value, argv[0], "dtype");
   REQUIRE_INT(layers, layers_value, "options.layers", 1, 4096);
   REQUIRE_INT(kv_heads, heads_value, "options.kvHeads", 1, 4096);
-  REQUIRE_INT(head_dim, dim_value, "options.headDim", 1, 4096);
+  REQUIRE_INT(head_dim, dim_value, "options.headDim", 1, sgl::kMaxHeadDim);
   REQUIRE_INT(page_size, size_value, "options.pageSize", 1, 4096);
   REQUIRE_INT(pages, pages_value, "options.pages", 1, kMaxInt);
   REQUIRE_STRING(dtype, dtype_value, "options.dtype");

@@ -60,12 +60,12 @@ const KernelTable* select_tier(const char* name, const char** reason) {
     const bool usable = all[i].table != nullptr && all[i].supported();
     if (name == nullptr) {
       if (!usable) continue;
-      *reason = "the best tier this machine supports";
+      *reason = "the best this CPU supports";
       return all[i].table;
     }
     if (strcmp(name, all[i].name) != 0) continue;
     if (usable) {
-      *reason = "chosen by name";
+      *reason = "asked for by name";
       return all[i].table;
     }
     *reason = all[i].table == nullptr ? "this tier is not built for this architecture" : all[i].needs;

@@ -204,6 +204,11 @@ void pack_blocks(PackedMatrix& m, const PackSource* sources, size_t count, int b
   }
 }
 
+const PackedBlock* matrix_blocks(const PackedMatrix& m, int* count) {
+  *count = (int)m.blocks.size();
+  return m.blocks.data();
+}
+
 void pack_free(PackedMatrix* m) {
   if (m == nullptr) return;
   free(m->storage);

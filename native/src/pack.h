@@ -41,6 +41,8 @@ PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count,
 // Packs blocks [block0, block1); calls with disjoint ranges may run in parallel.
 void pack_blocks(PackedMatrix& m, const PackSource* sources, size_t count, int block0, int block1);
 void pack_free(PackedMatrix* m);
+// m.blocks, for code that must not instantiate a vector's members (target_region.h).
+const PackedBlock* matrix_blocks(const PackedMatrix& m, int* count);
 
 // quant.cc: exact dequantisation of one row of `columns` elements as it lies in the file.
 size_t row_bytes(GgmlType type, int columns);      // 0 when columns do not fit the type's block or the type is unknown

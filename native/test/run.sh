@@ -5,7 +5,7 @@ set -e
 cd "$(dirname "$0")/.."
 out=build/kernels${SUFFIX}
 mkdir -p "$out"
-flags="-std=gnu++17 -Wall -Wextra -Wno-psabi ${CXXFLAGS:--O3}"
+flags="-std=gnu++17 -Wall -Wextra -Wno-psabi -ffp-contract=off ${CXXFLAGS:--O3}"
 objects=""
 changed=$(find src test -name '*.h' -newer "$out/stamp" -o -name '*.inl' -newer "$out/stamp" 2>/dev/null || echo all)
 for source in src/quant.cc src/pack.cc src/dispatch.cc src/tiers/portable.cc src/tiers/avx2.cc src/tiers/avx512.cc; do

@@ -35,6 +35,7 @@ export async function readPrompt(input: AsyncIterable<Buffer | string>): Promise
 }
 
 async function generate(argument: string | undefined, options: GenerateOptions): Promise<void> {
+  if (argument === undefined && process.stdin.isTTY) process.stderr.write("Type the prompt; Ctrl-D ends it.\n");
   const text = argument ?? (await readPrompt(process.stdin));
   const { engine: engineOptions, cli } = splitOptions(options);
   const engine = await loadEngine((cli.modelPath as string | undefined) ?? DEFAULT_MODEL, engineOptions, {

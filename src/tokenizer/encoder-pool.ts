@@ -6,6 +6,7 @@
  * sources, from dist and from a bundle, with no file of its own to be found.
  */
 import { createRequire } from "node:module";
+import { serialize } from "node:v8";
 import { Worker } from "node:worker_threads";
 import { SglangError } from "../core/errors.js";
 import type { TokenizerSpec } from "./tokenizer-spec.js";
@@ -15,15 +16,17 @@ export const LONG_TEXT_CHARS = 1024;
 
 /** Mirrors createLibrary in hf-tokenizer.ts. */
 const WORKER_SOURCE = `
+const { deserialize } = require("node:v8");
 const { parentPort, workerData } = require("node:worker_threads");
 const { Tokenizer } = require(workerData.library);
 let spec = null;
 let tokenizer = null;
 function load() {
-  tokenizer = new Tokenizer(spec.json, {});
-  if (spec.mergeRanks) {
+  const { json, mergeRanks } = deserialize(spec);
+  tokenizer = new Tokenizer(json, {});
+  if (mergeRanks) {
     const { merges, bpe_ranks } = tokenizer.model;
-    for (let i = 0; i < merges.length; i++) bpe_ranks.set(JSON.stringify(merges[i]), spec.mergeRanks[i]);
+    for (let i = 0; i < merges.length; i++) bpe_ranks.set(JSON.stringify(merges[i]), mergeRanks[i]);
   }
   spec = null;
 }
@@ -50,14 +53,18 @@ interface Job {
 type Answer = { job: number; ids: Uint32Array; error?: undefined } | { job: number; error: string };
 
 export class EncoderPool {
-  readonly #spec: Pick<TokenizerSpec, "json" | "mergeRanks">;
+  /**
+   * Serialised `{ json, mergeRanks }`. Bytes are copied to a worker in a millisecond, a vocabulary of objects takes a
+   * hundred: so the worker that replaces a dead one does not hold up the event loop.
+   */
+  readonly #spec: Buffer;
   readonly #jobs = new Map<number, Job>();
   #worker: Worker | null = null;
   #nextJob = 0;
   #closed = false;
 
   constructor(spec: TokenizerSpec) {
-    this.#spec = { json: spec.json, mergeRanks: spec.mergeRanks };
+    this.#spec = serialize({ json: spec.json, mergeRanks: spec.mergeRanks });
     this.#worker = this.#start();
   }
 

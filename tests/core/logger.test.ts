@@ -15,6 +15,10 @@ describe("setLogLevel", () => {
     expect(logger.level).toBe(level);
   });
 
+  it.runIf(!process.env.SGLANG_LOG_LEVEL)("starts at warn: a program that uses the engine owns its terminal", () => {
+    expect(before).toBe("warn");
+  });
+
   it("names what it takes when the level is unknown", () => {
     expect(() => setLogLevel("loud")).toThrow(/--log-level must be one of trace, debug, info, .*got "loud"/);
   });

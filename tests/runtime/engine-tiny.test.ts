@@ -76,6 +76,25 @@ describe("a tiny model answers", () => {
     expect(new Set(alone.map((ids) => ids.join())).size).toBe(REQUESTS.length);
   });
 
+  it("the same tokens beside a request that may not produce any id, which alone is refused", async () => {
+    const engine = await load();
+    const stopTokenIds = Array.from({ length: engine.model.vocabSize }, (_, id) => id);
+    const impossible = collect(engine, {
+      prompt: { text: "nothing may follow" },
+      samplingParams: { maxNewTokens: 4, minNewTokens: 1, stopTokenIds },
+    });
+    const [refused, ...others] = await Promise.allSettled([
+      impossible,
+      ...REQUESTS.slice(0, 3).map((r) => collect(engine, r)),
+    ]);
+    expect(refused).toMatchObject({
+      status: "rejected",
+      reason: { code: "ENGINE_FAILED", message: expect.stringMatching(/no token is allowed/) },
+    });
+    expect(others.map((o) => (o.status === "fulfilled" ? o.value.ids : o.reason))).toEqual(alone.slice(0, 3));
+    await engine.close();
+  });
+
   it.each(EXTREMES)(
     "the same tokens beside a request with an extreme $name, which is served too",
     async ({ params, greedy }) => {

@@ -10,7 +10,8 @@ constexpr int kMaxLines = 2 * kMaxHeadDim * kBlock * 4 / 64 + 2 * kMaxHeadDim + 
 constexpr int kBurst = 64;           // most of them asked for at once
 constexpr int kAttentionRows = 192;  // rows per tile at most
 constexpr size_t kAttentionRowBytes = 576 << 10;  // scratch for q, output sums and state of a tile's rows
-static_assert((size_t)kMaxHeadDim * (2 * kBlock + 16) * 4 + kMaxLines * 8 + kTileRows * kBlock * 4 + kAttentionRowBytes <= kScratchBytes,
+static_assert((size_t)kMaxHeadDim * (2 * kBlock + 16) * 4 + kMaxLines * 8 + kTileRows * kBlock * 4 + kAttentionRowBytes <=
+                  kScratchBytes,
               "a tile must fit the scratch");
 
 SGL_INLINE V load_kv(const uint8_t* p, bool f16) { return f16 ? v_load_f16(p) : v_load((const float*)p); }
@@ -196,7 +197,8 @@ static void attention_tile(const AttentionArgs& a, int row0, int rows, uint8_t* 
               v_store(sum + r * padded + d, v_mul(v_load(sum + r * padded + d), v_set(correction)));
         }
         ahead.some(kBurst);
-        tiles(scores + first, kBlock, count, block.values + first * padded, padded, last - first, sum, padded, padded / 16, false);
+        tiles(scores + first, kBlock, count, block.values + first * padded, padded, last - first, sum, padded, padded / 16,
+              false);
       }
       i += count;
     }

@@ -25,8 +25,11 @@ namespace {
 
 #define SGL_TIER_NAME "avx2"
 #include "vec_avx2.inl"
-// math.inl first: the others build on it.
+// In this order: each builds on those before it.
 #include "../ops/math.inl"
+#include "../ops/unpack.inl"
+#include "../ops/direct.inl"
+#include "../ops/panel.inl"
 #include "../ops/matmul.inl"
 #include "../ops/attention.inl"
 #include "../ops/rows.inl"

@@ -19,8 +19,11 @@ namespace {
 
 #define SGL_TIER_NAME "portable"
 #include "vec_portable.inl"
-// math.inl first: the others build on it.
+// In this order: each builds on those before it.
 #include "../ops/math.inl"
+#include "../ops/unpack.inl"
+#include "../ops/direct.inl"
+#include "../ops/panel.inl"
 #include "../ops/matmul.inl"
 #include "../ops/attention.inl"
 #include "../ops/rows.inl"

@@ -103,6 +103,7 @@ SGL_INLINE Q q_table(Q q, const uint8_t* table) {
 template <int J> SGL_INLINE V q_byte(Q q) {
   if constexpr (J == 3) return _mm512_cvtepi32_ps(_mm512_srli_epi32(q, 24));
   if constexpr (J == 0) return _mm512_cvtepi32_ps(_mm512_and_si512(q, _mm512_set1_epi32(255)));
-  const __m512i pick = _mm512_broadcast_i32x4(_mm_setr_epi32((int)0xffffff00 | J, (int)0xffffff04 | J, (int)0xffffff08 | J, (int)0xffffff0c | J));
+  const __m512i pick = _mm512_broadcast_i32x4(
+      _mm_setr_epi32((int)0xffffff00 | J, (int)0xffffff04 | J, (int)0xffffff08 | J, (int)0xffffff0c | J));
   return _mm512_cvtepi32_ps(_mm512_shuffle_epi8(q, pick));
 }

@@ -10,7 +10,8 @@ constexpr int kTileRows = 6, kTileVecs = 1;  // 24 of 32 NEON registers
 #else
 constexpr int kTileRows = 2, kTileVecs = 1;  // 8 of 16 SSE registers
 #endif
-constexpr int kDirectRows = 1, kDirectWide = 1, kDirectPairs = 0, kDirectLimit = 0;  // rows always go through a panel: less code to compile
+constexpr int kDirectRows = 1, kDirectWide = 1, kDirectPairs = 0;
+constexpr int kDirectLimit = 0;  // rows always go through a panel: less code to compile
 constexpr bool kDirectEight = false;
 constexpr int kPanelK = 128;    // k per panel: 16 KiB
 
