@@ -1,21 +1,10 @@
 /**
- * The lexemes of JSON: strings, numbers, words, white space, and the terms string and number constraints are made of.
- *
- * Constraints are kept as small terms and lowered late, because the spelling depends on what becomes of them: a constant
- * is written one way (`1`), but excluding it must exclude all its spellings (`1`, `1.0`).
+ * The lexemes of JSON: strings, numbers, words, white space, and the terms string constraints are made of. (Those of
+ * numbers are in `number-term.ts`.)
  */
 import type { Encoder } from "./encode.js";
 import { type Lexemes, NEVER } from "./lexeme.js";
-import { type Comparison, compared, decimals, integers, multiplesOf } from "./number-machine.js";
-
-/** A set of numbers. */
-export type NumberTerm =
-  | { readonly kind: "any" | "none" | "integer" }
-  | { readonly kind: "values"; readonly values: readonly number[] }
-  | { readonly kind: "compare"; readonly comparison: Comparison; readonly bound: number }
-  | { readonly kind: "multiple"; readonly of: number }
-  | { readonly kind: "and" | "or"; readonly items: readonly NumberTerm[] }
-  | { readonly kind: "not"; readonly item: NumberTerm };
+import { type NumberTerm, numberExpression, numberSpellings } from "./number-term.js";
 
 /** A set of strings. `pattern` holds a lexeme over string contents in JSON spelling and bounds of its lengths. */
 export type StringTerm =
@@ -31,10 +20,6 @@ const utf8 = new TextEncoder();
 export class JsonLexemes {
   readonly lexemes: Lexemes;
   readonly encoder: Encoder;
-  /** Any number, exponents included. */
-  readonly number: number;
-  /** Decimal numbers without exponent: the universe of number constraints. */
-  readonly #decimal: number;
   /** One character of a string in any spelling JSON has for it. */
   readonly #character: number;
   readonly quote: number;
@@ -44,19 +29,6 @@ export class JsonLexemes {
     this.encoder = encoder;
     this.quote = lexemes.literal(utf8.encode('"'));
     const digit = lexemes.byteRange(0x30, 0x39);
-    const digits = lexemes.repeat(digit, 1, Number.POSITIVE_INFINITY);
-    const whole = lexemes.alt([
-      this.text("0"),
-      lexemes.cat(lexemes.byteRange(0x31, 0x39), lexemes.repeat(digit, 0, Infinity)),
-    ]);
-    const sign = lexemes.optional(lexemes.alt([this.text("+"), this.text("-")]));
-    this.number = lexemes.cat(
-      lexemes.optional(this.text("-")),
-      whole,
-      lexemes.optional(lexemes.cat(this.text("."), digits)),
-      lexemes.optional(lexemes.cat(lexemes.alt([this.text("e"), this.text("E")]), sign, digits)),
-    );
-    this.#decimal = lexemes.machine(decimals());
     this.#character = this.#anyCharacter(digit);
     lexemes.declareSafeCharacter(this.#character);
   }
@@ -72,7 +44,7 @@ export class JsonLexemes {
   }
 
   numberLexeme(term: NumberTerm): number {
-    return this.#number(term, true);
+    return this.encoder.lexeme(numberExpression(term), "utf8");
   }
 
   /** The content of strings (without quotes). */
@@ -139,41 +111,12 @@ export class JsonLexemes {
         const finite = term.items.map((item) => this.finiteNumbers(item)).find((part) => part !== undefined);
         if (finite === undefined) return undefined;
         const all = this.numberLexeme({ kind: "and", items: term.items });
-        return finite.filter((value) => this.lexemes.matches(all, utf8.encode(spellNumber(value))));
+        return finite.filter((value) =>
+          numberSpellings(value).some((text) => this.lexemes.matches(all, utf8.encode(text))),
+        );
       }
       default:
         return undefined;
-    }
-  }
-
-  #number(term: NumberTerm, written: boolean): number {
-    const { lexemes } = this;
-    switch (term.kind) {
-      case "any":
-        return this.number;
-      case "none":
-        return NEVER;
-      case "integer":
-        return lexemes.machine(integers(!written));
-      case "values":
-        return written
-          ? lexemes.literals(term.values.map((value) => utf8.encode(spellNumber(value))))
-          : lexemes.alt(term.values.map((value) => lexemes.machine(compared("=", value))));
-      case "compare":
-        return lexemes.machine(compared(term.comparison, term.bound));
-      case "multiple": {
-        const machine = multiplesOf(term.of);
-        if (machine === undefined) throw new RangeError(`multipleOf ${term.of} was not checked`);
-        return lexemes.machine(machine);
-      }
-      case "and":
-        return lexemes.and(term.items.filter((item) => item.kind !== "any").map((item) => this.#number(item, written)));
-      case "or":
-        return lexemes.alt(term.items.map((item) => this.#number(item, written)));
-      case "not": {
-        if (term.item.kind === "any") return NEVER;
-        return lexemes.and([this.#decimal, lexemes.not(this.#number(term.item, !written))]);
-      }
     }
   }
 
@@ -220,19 +163,4 @@ export class JsonLexemes {
       lexemes.cat(this.text("\\"), lexemes.alt([set('"\\/bfnrt'), unicode])),
     ]);
   }
-}
-
-/** A number as it is written: no exponent, no negative zero. */
-export function spellNumber(value: number): string {
-  if (value === 0) return "0";
-  const text = String(value);
-  if (!text.includes("e")) return text;
-  return BigIntOrFixed(value);
-}
-
-function BigIntOrFixed(value: number): string {
-  if (Number.isInteger(value)) return BigInt(value).toString();
-  const [mantissa = "0", exponent = "0"] = Math.abs(value).toExponential().split("e");
-  const digits = mantissa.replace(".", "");
-  return `${value < 0 ? "-" : ""}0.${"0".repeat(-Number(exponent) - 1)}${digits}`;
 }

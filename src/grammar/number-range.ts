@@ -46,8 +46,6 @@ const MAX_EXPONENT = 307;
 const INTEGER_EXPONENT = 21;
 /** Remainders that `multipleOf` may have to track. */
 const MAX_REMAINDERS = 10_000;
-/** Up to this divisor the digits of a multiple are counted. */
-const SMALL_DIVISOR = 100;
 const MAX_STATES = 100_000;
 const CACHE_SIZE = 500;
 
@@ -95,15 +93,16 @@ function makeRange(bounds: NumberBounds): Expression {
   const given = bounds.multipleOf === undefined ? undefined : parseMultiple(bounds.multipleOf);
   // A multiple of a whole number is whole; multiples of 1 are all of those.
   const wholeOnly = integer || given?.places === 0;
-  const multiple = given?.divisor === 1 && (given.places === 0 || integer) ? undefined : given;
-  const shape = { wholeOnly, multiple };
-  return choice(
-    magnitudes(nonNegative(lowest, highest), shape),
+  const range = choice(
+    magnitudes(nonNegative(lowest, highest), wholeOnly),
     sequence(
       text("-"),
-      magnitudes(nonNegative(highest && negateLimit(highest), lowest && negateLimit(lowest), true), shape),
+      magnitudes(nonNegative(highest && negateLimit(highest), lowest && negateLimit(lowest), true), wholeOnly),
     ),
   );
+  if (!given || (given.divisor === 1 && wholeOnly)) return range;
+  // Kept apart, since the states of one automaton for both would be a product; as an intersection they are made on demand.
+  return intersect(range, sequence(optional(text("-")), multiples(given, wholeOnly)));
 }
 
 function negateLimit(limit: Limit): Limit {
@@ -170,10 +169,7 @@ function nonNegative(
 
 type Interval = { low: Limit; high: Limit | undefined } | null;
 
-function magnitudes(
-  interval: Interval,
-  { wholeOnly, multiple }: Pick<DecimalShape, "wholeOnly" | "multiple">,
-): Expression {
+function magnitudes(interval: Interval, wholeOnly: boolean): Expression {
   if (interval === null) return NEVER;
   const { high } = interval;
   // Above zero without exponent: from 0.00000000000000000001 on.
@@ -181,9 +177,7 @@ function magnitudes(
     interval.low.strict && isZero(interval.low.value) && !wholeOnly
       ? { value: { negative: false, whole: "", fraction: `${"0".repeat(MAX_LEADING_ZEROS)}1` }, strict: false }
       : interval.low;
-  const plain = decimals({ low, high, wholeOnly, multiple });
-  // A remainder can't be followed through an exponent, so multiples are written out.
-  return multiple ? plain : choice(plain, withExponent(interval.low, high, wholeOnly));
+  return choice(decimals({ low, high, wholeOnly }), withExponent(interval.low, high, wholeOnly));
 }
 
 interface DecimalShape {
@@ -192,7 +186,6 @@ interface DecimalShape {
   wholeOnly: boolean;
   /** One digit from 1 to 9 before the point, as in a mantissa. Default false. */
   firstDigitOnly?: boolean;
-  multiple?: Multiple;
 }
 
 /** -1, 0 or 1 for a text read so far against the digits of a limit. */
@@ -204,18 +197,16 @@ interface DecimalState {
   digits: number;
   /** Digits after the point, up to the most that matter. */
   places: number;
-  /** Of the digits read so far, up to `multiple.places` after the point, divided by `multiple.divisor`. */
-  remainder: number;
   low: Order;
   high: Order;
 }
 
 /** Numbers without sign and exponent between two limits: digits are compared with the limits' as they are read. */
-function decimals({ low, high, wholeOnly, firstDigitOnly = false, multiple }: DecimalShape): Expression {
+function decimals({ low, high, wholeOnly, firstDigitOnly = false }: DecimalShape): Expression {
   const limits = [low.value, high?.value];
   const longestWhole = Math.max(...limits.map((limit) => limit?.whole.length ?? 0));
-  const longestFraction = Math.max(multiple?.places ?? 0, ...limits.map((limit) => limit?.fraction.length ?? 0));
-  const maxDigits = firstDigitOnly ? 1 : high ? longestWhole : Math.max(mostDigits(multiple), longestWhole);
+  const longestFraction = Math.max(...limits.map((limit) => limit?.fraction.length ?? 0));
+  const maxDigits = firstDigitOnly ? 1 : high ? longestWhole : Math.max(MAX_WHOLE_DIGITS, longestWhole);
   // With unlimited digits, all counts above those of the limits are one.
   const digitsThatMatter = Math.min(
     maxDigits,
@@ -226,13 +217,10 @@ function decimals({ low, high, wholeOnly, firstDigitOnly = false, multiple }: De
   /** The order of the whole part when its digits are complete. */
   const wholeOrder = (digits: number, sameLength: Order, limit: Decimal | undefined): Order =>
     limit === undefined ? 0 : digits === limit.whole.length ? sameLength : digits < limit.whole.length ? -1 : 1;
-  const addDigit = (remainder: number, digit: number): number =>
-    multiple ? (remainder * 10 + digit) % multiple.divisor : 0;
   const atPoint = (state: DecimalState): DecimalState => ({
     phase: "point",
     digits: 0,
     places: 0,
-    remainder: state.remainder,
     low: wholeOrder(state.digits, state.low, low.value),
     high: wholeOrder(state.digits, state.high, high?.value),
   });
@@ -241,8 +229,6 @@ function decimals({ low, high, wholeOnly, firstDigitOnly = false, multiple }: De
     const end = state.phase === "fraction" ? state : atPoint(state);
     const against = (before: Order, limit: Decimal): Order =>
       before === 0 && limit.fraction.length > end.places ? -1 : before;
-    if (multiple && (end.remainder * multiple.scale[Math.min(end.places, multiple.places)]) % multiple.divisor !== 0)
-      return false;
     const overLow = against(end.low, low.value);
     if (overLow < 0 || (overLow === 0 && low.strict)) return false;
     if (!high) return true;
@@ -251,19 +237,14 @@ function decimals({ low, high, wholeOnly, firstDigitOnly = false, multiple }: De
   };
   return automatonExpression(
     buildAutomaton<DecimalState>({
-      start: { phase: "start", digits: 0, places: 0, remainder: 0, low: 0, high: 0 },
+      start: { phase: "start", digits: 0, places: 0, low: 0, high: 0 },
       letters: wholeOnly ? DIGIT_LETTERS : LETTERS,
+      join: false,
       limit: MAX_STATES,
       tooLarge: () => {
-        throw new SglangError(
-          "INVALID_REQUEST",
-          `A number range needs more than ${MAX_STATES} states; use shorter bounds.`,
-          {
-            field: "minimum",
-          },
-        );
+        throw tooManyStates("minimum", "use shorter bounds");
       },
-      key: (state) => `${state.phase}${state.digits},${state.places},${state.remainder},${state.low},${state.high}`,
+      key: (state) => `${state.phase}${state.digits},${state.places},${state.low},${state.high}`,
       accepting: accepts,
       step: (state, letter) => {
         if (letter === POINT) return state.phase === "zero" || state.phase === "whole" ? atPoint(state) : null;
@@ -275,17 +256,13 @@ function decimals({ low, high, wholeOnly, firstDigitOnly = false, multiple }: De
             phase: "whole",
             digits: Math.min(state.digits + 1, digitsThatMatter),
             places: 0,
-            remainder: addDigit(state.remainder, letter),
             low: order(state.low, letter, low.value.whole[state.digits]),
             high: order(state.high, letter, high?.value.whole[state.digits]),
           };
         }
-        const beyond = multiple !== undefined && state.places >= multiple.places;
-        if (beyond && letter !== 0) return null;
         return {
           phase: "fraction",
           digits: 0,
-          remainder: beyond ? state.remainder : addDigit(state.remainder, letter),
           places: Math.min(state.places + 1, longestFraction),
           low: order(state.low, letter, low.value.fraction[state.places]),
           high: high ? order(state.high, letter, high.value.fraction[state.places]) : 0,
@@ -361,10 +338,55 @@ interface Multiple {
   scale: readonly number[];
 }
 
-/** Each digit multiplies the states by the divisor, so large divisors leave the number of digits open. */
-function mostDigits(multiple: Multiple | undefined): number {
-  if (!multiple) return MAX_WHOLE_DIGITS;
-  return multiple.divisor <= SMALL_DIVISOR ? INTEGER_EXPONENT : Number.POSITIVE_INFINITY;
+interface MultipleState {
+  phase: "start" | "zero" | "whole" | "point" | "fraction";
+  /** Digits after the point, up to those the divisor has. */
+  places: number;
+  /** Of the digits read so far, divided by the divisor. */
+  remainder: number;
+}
+
+/**
+ * Multiples without sign, with any number of digits. A remainder can't be followed through an exponent, so multiples are
+ * written out.
+ */
+function multiples({ divisor, places, scale }: Multiple, wholeOnly: boolean): Expression {
+  return automatonExpression(
+    buildAutomaton<MultipleState>({
+      start: { phase: "start", places: 0, remainder: 0 },
+      letters: wholeOnly ? DIGIT_LETTERS : LETTERS,
+      join: false,
+      limit: MAX_STATES,
+      tooLarge: () => {
+        throw tooManyStates("multipleOf", "use a divisor with fewer digits");
+      },
+      key: (state) => `${state.phase}${state.places},${state.remainder}`,
+      accepting: ({ phase, places: read, remainder }) =>
+        phase !== "start" && phase !== "point" && (remainder * scale[read]) % divisor === 0,
+      step: ({ phase, places: read, remainder }, letter) => {
+        if (letter === POINT)
+          return phase === "zero" || phase === "whole" ? { phase: "point", places: 0, remainder } : null;
+        if (phase === "zero") return null;
+        if (phase === "start" && letter === 0) return { phase: "zero", places: 0, remainder: 0 };
+        const next = (remainder * 10 + letter) % divisor;
+        if (phase === "start" || phase === "whole") return { phase: "whole", places: 0, remainder: next };
+        if (read < places) return { phase: "fraction", places: read + 1, remainder: next };
+        return letter === 0 ? { phase: "fraction", places: read, remainder } : null;
+      },
+    }),
+  );
+}
+
+function tooManyStates(field: string, advice: string): SglangError {
+  return new SglangError("INVALID_REQUEST", `A number range needs more than ${MAX_STATES} states; ${advice}.`, {
+    field,
+  });
+}
+
+/** Whether a `multipleOf` has few enough remainders. */
+export function isTrackable(divisor: number): boolean {
+  const { units, places } = scaled(parseDecimal(divisor, "multipleOf"));
+  return units * BigInt(places + 1) <= BigInt(MAX_REMAINDERS);
 }
 
 function parseMultiple(value: Bound): Multiple {

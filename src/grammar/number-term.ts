@@ -6,7 +6,18 @@
  * pushed down to single constraints, which have an exact opposite of their own (`not >= 1` is `< 1`); subtracting texts
  * would keep `0.99999999999999999999`, which every reader takes for 1.
  */
-import { charClass, choice, difference, type Expression, intersect, NEVER, optional, repeat, sequence, text } from "./ir.js";
+import {
+  charClass,
+  choice,
+  difference,
+  type Expression,
+  intersect,
+  NEVER,
+  optional,
+  repeat,
+  sequence,
+  text,
+} from "./ir.js";
 import { type NumberBounds, numberRange } from "./number-range.js";
 
 export type Comparison = "<" | "<=" | ">=" | ">";
@@ -34,10 +45,10 @@ const DIGITS = repeat(DIGIT, 1, Number.POSITIVE_INFINITY);
 const MINUS = optional(text("-"));
 const FRACTION = optional(sequence(text("."), DIGITS));
 const EXPONENT_MARK = charClass([0x45, 0x45, 0x65, 0x65]);
-/** Digits, among them the point, up to which two decimals of one length never parse to one double. */
+/** Characters, point included, up to which different decimals parse to different doubles (at most 15 digits do). */
 const EXACT_LENGTH = 16;
 
-/** JSON numbers in the spelling JSON allows, as far as they parse to a finite double: 308 digits, or fewer and an exponent. */
+/** Numbers in any spelling JSON has, as far as they parse to a finite double: 308 digits, or fewer and an exponent. */
 const ANY_NUMBER = sequence(
   MINUS,
   choice(
@@ -47,27 +58,33 @@ const ANY_NUMBER = sequence(
   ),
 );
 
-/** Short decimals without exponent, with `-0` among them: what they say is what their double prints as. */
-const SHORT = intersect(sequence(MINUS, wholePart(EXACT_LENGTH), FRACTION), repeat(charClass([0x2d, 0x2e, 0x30, 0x39]), 1, EXACT_LENGTH));
+/** Short decimals without exponent, `-0` among them: their double prints as the same number. */
+const SHORT = intersect(
+  sequence(MINUS, wholePart(EXACT_LENGTH), FRACTION),
+  repeat(charClass([0x2d, 0x2e, 0x30, 0x39]), 1, EXACT_LENGTH),
+);
 const SHORT_FRACTIONS = intersect(
   SHORT,
-  sequence(MINUS, DIGITS, text("."), repeat(DIGIT, 0, Number.POSITIVE_INFINITY), NONZERO, repeat(text("0"), 0, Number.POSITIVE_INFINITY)),
+  sequence(
+    MINUS,
+    DIGITS,
+    text("."),
+    repeat(DIGIT, 0, Number.POSITIVE_INFINITY),
+    NONZERO,
+    repeat(text("0"), 0, Number.POSITIVE_INFINITY),
+  ),
 );
 /** Numbers that are no integers: short decimals, and what is so small that it is written with an exponent. */
 const NO_INTEGER = choice(
   SHORT_FRACTIONS,
-  intersect(
-    numberRange({}),
-    sequence(
-      MINUS,
-      NONZERO,
-      optional(sequence(text("."), repeat(DIGIT, 1, EXACT_LENGTH - 1))),
-      EXPONENT_MARK,
-      text("-"),
-      DIGITS,
-    ),
-    // An exponent of zero would leave an integer.
-    sequence(repeat(charClass([0, 0x10ffff]), 0, Number.POSITIVE_INFINITY), NONZERO, repeat(text("0"), 0, 2)),
+  sequence(
+    MINUS,
+    NONZERO,
+    optional(sequence(text("."), repeat(DIGIT, 1, EXACT_LENGTH - 1))),
+    EXPONENT_MARK,
+    text("-"),
+    repeat(text("0"), 0, 2),
+    numberRange({ integer: true, minimum: 1, maximum: 307 }),
   ),
 );
 

@@ -10,9 +10,10 @@ import { SglangError } from "../core/errors.js";
 import { lengthBounds } from "./encode.js";
 import { formatExpression } from "./formats.js";
 import type { Expression } from "./ir.js";
-import type { JsonLexemes, NumberTerm, StringTerm } from "./json-lexemes.js";
+import type { JsonLexemes, StringTerm } from "./json-lexemes.js";
 import type { JsonObject, JsonValue } from "./json-text.js";
-import { multiplesOf } from "./number-machine.js";
+import { isTrackable } from "./number-range.js";
+import type { NumberTerm } from "./number-term.js";
 import { regexToExpression } from "./regex.js";
 import type { SchemaDocument } from "./schema-document.js";
 import {
@@ -429,7 +430,8 @@ export class SchemaReader implements PartOracle {
 
   #number(atom: Atom, keyword: string): number | undefined {
     const value = atom.node.get(keyword);
-    if (value !== undefined && typeof value !== "number") this.#malformed(keyword, "a number", value);
+    if (value !== undefined && (typeof value !== "number" || !Number.isFinite(value)))
+      this.#malformed(keyword, "a finite number", value);
     return value;
   }
 
@@ -458,7 +460,7 @@ export class SchemaReader implements PartOracle {
     const divisor = this.#number(atom, "multipleOf");
     if (divisor === undefined) return;
     if (divisor <= 0) this.#malformed("multipleOf", "a number > 0", divisor);
-    if (multiplesOf(divisor) === undefined) this.#refuse("multipleOf", `${divisor} has too many digits`);
+    if (!isTrackable(divisor)) this.#refuse("multipleOf", `${divisor} has too many digits`);
     out.push({ kind: "multiple", of: divisor });
   }
 

@@ -6,7 +6,8 @@
  * property, of an item) are {@link Formula}s, numbers that stand for a Boolean combination of schemas and are looked at
  * only when needed. Intersection, union and complement are exact; what would become too large is refused.
  */
-import type { NumberTerm, StringTerm } from "./json-lexemes.js";
+import type { StringTerm } from "./json-lexemes.js";
+import type { NumberTerm } from "./number-term.js";
 
 /** A Boolean combination of schemas; see {@link Formulas}. */
 export type Formula = number;

@@ -16,6 +16,8 @@ export interface AutomatonSource<State> {
   step(state: State, letter: number): State | null;
   /** The alphabet: disjoint sets of code points. */
   letters: readonly CodePoints[];
+  /** Whether equal states are joined. Costs time; not worth it where keys tell few equal states apart. @default true */
+  join?: boolean;
   /** Called when there are more than `limit` states; throws. */
   limit: number;
   tooLarge(): never;
@@ -51,7 +53,7 @@ export function buildAutomaton<State>(source: AutomatonSource<State>): TextAutom
     }
     table.push(row);
   }
-  return minimize(table, accepting, letters);
+  return minimize(table, accepting, letters, source.join ?? true);
 }
 
 /** The expression of an automaton's language. */
@@ -72,10 +74,15 @@ export function runAutomaton(automaton: TextAutomaton, text: string): boolean {
 }
 
 /** Drops dead states and joins equal ones (Moore's refinement); state 0 stays the start. An empty language gives an automaton without states. */
-function minimize(table: Int32Array[], accepting: boolean[], letters: readonly CodePoints[]): TextAutomaton {
+function minimize(
+  table: Int32Array[],
+  accepting: boolean[],
+  letters: readonly CodePoints[],
+  join: boolean,
+): TextAutomaton {
   const alive = liveStates(table, accepting);
   if (!alive[0]) return { accepting: [], edges: [] };
-  const joined = table.length <= MAX_JOINED_STATES;
+  const joined = join && table.length <= MAX_JOINED_STATES;
   let live = 0;
   let block = Int32Array.from(accepting, (accepts, id) => (!alive[id] ? -1 : !joined ? live++ : accepts ? 1 : 0));
   let count = live;
