@@ -3,6 +3,7 @@
  * On any failure what was made so far is freed.
  */
 import { readFile } from "node:fs/promises";
+import { setFlagsFromString } from "node:v8";
 import { SglangError } from "../core/errors.js";
 import { logger } from "../core/logger.js";
 import type { Checkpoint, TokenizerSource } from "../core/model-files.js";
@@ -93,6 +94,9 @@ async function partsOf(
     [...checkpoint.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
     available,
   );
+  // V8 takes a main thread that waits for native steps for an idle one and compacts the whole heap then, vocabulary and
+  // all: pauses of 20 to 30 ms while text streams. Ordinary collections go on.
+  setFlagsFromString("--no-memory-reducer");
   const addon = loadAddon();
   const runtime = addon.createRuntime({
     // Not Node's count of cores: that one does not know a container's CPU quota.

@@ -185,11 +185,16 @@ class Watchdog {
   readonly #abort = new AbortController();
   readonly #caller: AbortSignal | undefined;
   readonly #onCallerAbort: () => void;
+  readonly #aborted: Promise<never>;
   #timer: NodeJS.Timeout | undefined;
 
   constructor(caller: AbortSignal | undefined) {
     this.#caller = caller;
     this.#onCallerAbort = () => this.#abort.abort(caller?.reason);
+    this.#aborted = new Promise((_, reject) => {
+      this.signal.addEventListener("abort", () => reject(this.signal.reason), { once: true });
+    });
+    this.#aborted.catch(() => {});
     if (caller?.aborted) this.#onCallerAbort();
     else caller?.addEventListener("abort", this.#onCallerAbort, { once: true });
   }
@@ -203,10 +208,13 @@ class Watchdog {
     this.#timer = setTimeout(() => this.#abort.abort(new Retryable(`${what} for ${(ms / 1000).toFixed(1)} s`)), ms);
   }
 
-  /** Network failures become Retryable; the caller's own abort stays what it is. */
+  /**
+   * Network failures become Retryable; the caller's own abort stays what it is. The abort is raced and not left to fetch:
+   * once its Response has been collected, fetch no longer ends a read that is under way.
+   */
   async guard<T>(promise: Promise<T>): Promise<T> {
     try {
-      return await promise;
+      return await Promise.race([promise, this.#aborted]);
     } catch (error) {
       if (this.#caller?.aborted) throw error;
       if (this.signal.reason instanceof Retryable) throw this.signal.reason;

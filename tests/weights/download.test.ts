@@ -316,6 +316,20 @@ describe("a download", () => {
     expect(readFileSync(join(folder, "model.gguf")).equals(DATA)).toBe(true);
   });
 
+  it("stops at once when its caller does, even while a read hangs that fetch does not end", async () => {
+    const stop = new AbortController();
+    const fetch: typeof globalThis.fetch = async () => {
+      const body = new ReadableStream<Uint8Array>({ start: (controller) => controller.enqueue(bytes(10)) });
+      return new Response(body, { headers: { "content-length": "20" } });
+    };
+    const started = downloadFile(request("http://127.0.0.1:9/file", temporaryFolder()), {
+      fetch,
+      signal: stop.signal,
+      onProgress: ({ received }) => received === 10 && setImmediate(() => stop.abort()),
+    });
+    expect((await failure(started)).code).toBe("ABORTED");
+  });
+
   it("makes no request when its signal is aborted already", async () => {
     const server = await loopback((req, res) => serveFile(req, res, DATA));
     const error = await failure(downloadFile(request(server.url, temporaryFolder()), { signal: AbortSignal.abort() }));
