@@ -1,7 +1,8 @@
 /**
  * The flags of `launch_server` / `serve`: one table that makes the parser, the grouped help and the config objects.
  * Names and meanings are SGLang's. A flag of SGLang's that means nothing here is in {@link UNSUPPORTED_FLAGS} and is
- * refused with the reason; a flag nobody knows is refused with the nearest known one. Nothing is ignored.
+ * refused with the reason; a flag nobody knows is refused with the nearest known one. Nothing is ignored. Long because the
+ * two tables are.
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { SglangError } from "../core/errors.js";
