@@ -46,6 +46,10 @@ export interface LoadOptions extends Partial<EngineConfig> {
 
 /** @throws SglangError naming the flag, file or tensor; see Engine.load */
 export async function loadEngineParts(modelSpec: string, options: LoadOptions): Promise<EngineParts> {
+  // V8 takes a main thread that waits for native steps for an idle one and compacts the whole heap then, vocabulary and
+  // all: pauses of 20 to 30 ms while text streams. Ordinary collections go on.
+  // Set before anything is read: a compaction that loading has already made due would still come.
+  setFlagsFromString("--no-memory-reducer");
   const { offline, mirror, downloadDir, signal, onProgress, onMessage, ...given } = options;
   const config = resolveEngineConfig({ modelPath: modelSpec, ...given });
   if (config.dtype === "bfloat16" && config.kvCacheDtype === "auto") {
@@ -94,9 +98,6 @@ async function partsOf(
     [...checkpoint.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
     available,
   );
-  // V8 takes a main thread that waits for native steps for an idle one and compacts the whole heap then, vocabulary and
-  // all: pauses of 20 to 30 ms while text streams. Ordinary collections go on.
-  setFlagsFromString("--no-memory-reducer");
   const addon = loadAddon();
   const runtime = addon.createRuntime({
     // Not Node's count of cores: that one does not know a container's CPU quota.
