@@ -1,5 +1,6 @@
 // Checks every kernel of every tier this CPU has: values against double-precision references, and the promise of
 // kernel_table.h that a row's bits do not depend on how work is split. Prints "N passed, N failed"; exits 1 on failure.
+// Long because every kernel has its reference beside it, and they share the shapes and the counters.
 #include <algorithm>
 #include <cmath>
 #include <cstdio>

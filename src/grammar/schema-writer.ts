@@ -4,7 +4,8 @@
  * First all formulas that can come up are found and it is decided, by a least fixed point, which of them have any value
  * at all (recursion can make a schema unfulfillable). Then rules are declared; their bodies are built when the automaton
  * first needs them, and offer only what can be completed. The two walkers at the end (members of an object, items of an
- * array) answer one question, what may come next so that the rest can follow, and are used by the writer alone.
+ * array) answer one question, what may come next so that the rest can follow, and are used by the writer
+ * alone; the file is long because they share its tables.
  */
 import type { JsonLexemes } from "./json-lexemes.js";
 import { type ObjectPlan, planObject } from "./object-plan.js";
