@@ -2,12 +2,13 @@
 // Prints a table and writes bench/results/*.json with the machine, CPU flags, commit and command. Engines take turns
 // within each round, so that a slow minute of the machine hits all of them; figures are medians over rounds.
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { availableParallelism, cpus, totalmem } from "node:os";
+import { existsSync } from "node:fs";
+import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { resolveModel } from "../dist/weights/index.js";
+import { median, printTable, writeResults } from "./record.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const { values } = parseArgs({
@@ -21,7 +22,6 @@ const { values } = parseArgs({
 });
 const rounds = Number(values.rounds);
 const { path: model } = await resolveModel(values.model, {});
-const median = (xs) => [...xs].sort((a, b) => a - b)[xs.length >> 1];
 
 function measure(script, args, cwd = here) {
   const run = spawnSync(process.execPath, [script, ...args], {
@@ -85,32 +85,19 @@ rows.push(
   ["first run to first token, s", (startups[0] / 1e3).toFixed(2)],
   ["later runs to first token, s", (median(startups.slice(1)) / 1e3).toFixed(2)],
 );
-const widths = head.map((_, c) => Math.max(...[head, ...rows].map((r) => (r[c] ?? "").length)));
-for (const row of [head, ...rows])
-  console.log(row.map((cell, c) => (c === 0 ? cell.padEnd(widths[c]) : cell.padStart(widths[c]))).join("  "));
+printTable([head, ...rows]);
 
-const git = (args) => spawnSync("git", args, { cwd: here, encoding: "utf8" }).stdout.trim();
-const cpuinfo = existsSync("/proc/cpuinfo") ? readFileSync("/proc/cpuinfo", "utf8") : "";
-const record = {
-  date: new Date().toISOString(),
-  command: `npm run bench -- ${process.argv.slice(2).join(" ")}`.trim(),
-  commit: git(["rev-parse", "HEAD"]) + (git(["status", "--porcelain", "--", "src", "native"]) ? "+changes" : ""),
-  machine: {
-    cpu: cpus()[0].model,
-    cores: availableParallelism(),
-    memoryBytes: totalmem(),
-    node: process.version,
-    flags: /^flags\s*:\s*(.*)$/m.exec(cpuinfo)?.[1]?.split(" ") ?? [],
-  },
-  model: values.model,
-  threads: Number(values.threads),
-  rounds,
-  figures,
-  firstTokenMs: startups,
-  samples: Object.fromEntries(samples),
-};
-mkdirSync(join(here, "results"), { recursive: true });
 const kernels = samples.get("sglang-ts")[0].kernels.tier;
-const file = values.out ?? join(here, "results", `${values.model}-${kernels}${values.compare ? "-compare" : ""}.json`);
-writeFileSync(file, `${JSON.stringify(record, null, 1)}\n`);
-console.log(`\nwritten: ${file}`);
+writeResults(
+  `${values.model}-${kernels}${values.compare ? "-compare" : ""}`,
+  `npm run bench -- ${process.argv.slice(2).join(" ")}`.trim(),
+  {
+    model: values.model,
+    threads: Number(values.threads),
+    rounds,
+    figures,
+    firstTokenMs: startups,
+    samples: Object.fromEntries(samples),
+  },
+  values.out,
+);
