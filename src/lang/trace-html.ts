@@ -20,8 +20,9 @@ const STYLE = `
 body{font:14px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:1100px;margin:2rem auto;padding:0 1rem}
 h1{font-size:1.3rem}h2{font-size:1rem;margin:2rem 0 .5rem}
 table{border-collapse:collapse}td,th{text-align:left;padding:.15rem .8rem .15rem 0;vertical-align:top}
-.lane{position:relative;height:20px;border-bottom:1px solid var(--line)}
-.lane i{position:absolute;left:0;font-style:normal;font-size:11px;opacity:.7;z-index:1}
+.lane{display:flex;height:20px;border-bottom:1px solid var(--line)}
+.lane i{flex:0 0 8rem;font-style:normal;font-size:11px;opacity:.7;overflow:hidden;white-space:nowrap;text-overflow:ellipsis}
+.lane div{flex:1;position:relative}
 .bar{position:absolute;top:2px;height:16px;border-radius:3px;min-width:2px;overflow:hidden;font-size:11px;white-space:nowrap}
 .gen{background:var(--gen)}.select{background:var(--select)}.failed{background:var(--bad)}
 .state{border:1px solid var(--line);border-radius:6px;padding:.6rem .8rem;margin:.6rem 0}
@@ -50,7 +51,7 @@ function timeline(trace: Trace): string {
       });
     return bars.length === 0
       ? ""
-      : `<div class="lane"><i>${escapeHtml(state.label || state.id)}</i>${bars.join("")}</div>`;
+      : `<div class="lane"><i>${escapeHtml(state.label || state.id)}</i><div>${bars.join("")}</div></div>`;
   });
   return `<h2>Timeline, ${span.toFixed(1)} ms</h2>${lanes.join("")}`;
 }
@@ -88,18 +89,53 @@ function callHtml(call: TraceCall): string {
   return `<details class="${kind}"><summary>${escapeHtml(meta.text) || "&nbsp;"}</summary><table>${rows.join("")}</table></details>`;
 }
 
-function eventHtml(event: Exclude<TraceEvent, { type: "fork" }>): string {
+/** What an event adds to the prompt, for telling cached text from computed text. */
+function promptPart(event: TraceEvent): string {
+  if (event.type === "text" || event.type === "variable") return event.text;
+  if (event.type === "call") return event.meta?.text ?? "";
+  return event.type === "tool" ? event.result : "";
+}
+
+/**
+ * Characters of the prompt that were in the cache when the first request after `events[at]` was sent, in this state or
+ * in a fork of it; null when none followed. Backends count tokens: their share of the prompt stands for its characters.
+ * @param length characters of the prompt before `events[at]`
+ */
+function cachedLength(events: readonly TraceEvent[], at: number, length: number): number | null {
+  let before = length;
+  for (const event of events.slice(at)) {
+    if (event.type === "call" && event.meta && event.meta.usage.promptTokens > 0)
+      return (before * event.meta.usage.cachedTokens) / event.meta.usage.promptTokens;
+    if (event.type === "fork") {
+      for (const child of event.children) {
+        const found = cachedLength(child.events, 0, before);
+        if (found !== null) return found;
+      }
+    }
+    before += promptPart(event).length;
+  }
+  return null;
+}
+
+/** Text that stands at `start` of the prompt, with what was cached of it shaded. */
+function promptHtml(text: string, start: number, cached: number | null): string {
+  const length = Math.max(0, Math.min(text.length, Math.round((cached ?? 0) - start)));
+  const shaded = length > 0 ? `<span class="cached">${escapeHtml(text.slice(0, length))}</span>` : "";
+  return shaded + escapeHtml(text.slice(length));
+}
+
+function eventHtml(event: Exclude<TraceEvent, { type: "fork" }>, start: number, cached: number | null): string {
   switch (event.type) {
     case "text":
-      return escapeHtml(event.text);
+      return promptHtml(event.text, start, cached);
     case "turn":
       return `\n<span class="role">${escapeHtml(event.role)}:</span> `;
     case "image":
       return `[${event.media}]`;
     case "variable":
-      return `<span title="${escapeHtml(event.name)}">${escapeHtml(event.text)}</span>`;
+      return `<span title="${escapeHtml(event.name)}">${promptHtml(event.text, start, cached)}</span>`;
     case "tool":
-      return `\n<span class="role">tool ${escapeHtml(event.tool)}(${escapeHtml(event.arguments)}):</span> ${escapeHtml(event.result)}\n`;
+      return `\n<span class="role">tool ${escapeHtml(event.tool)}(${escapeHtml(event.arguments)}):</span> ${promptHtml(event.result, start, cached)}\n`;
     case "join":
       return `\n<span class="role">join ${event.mode}</span>\n`;
     case "warning":
@@ -109,27 +145,23 @@ function eventHtml(event: Exclude<TraceEvent, { type: "fork" }>): string {
   }
 }
 
-/** The prompt of a state; what its last call found cached is shaded. */
-function stateHtml(state: TraceState): string {
+/** The prompt of a state, whose first `start` characters its parent shows. */
+function stateHtml(state: TraceState, start: number): string {
   const blocks: string[] = [];
   let prompt = "";
+  let length = start;
   const flush = () => {
     if (prompt !== "") blocks.push(`<pre>${prompt}</pre>`);
     prompt = "";
   };
-  for (const event of state.events) {
+  for (const [at, event] of state.events.entries()) {
     if (event.type === "fork") {
       flush();
-      blocks.push(event.children.map(stateHtml).join(""));
+      blocks.push(event.children.map((child) => stateHtml(child, length)).join(""));
       continue;
     }
-    if (event.type === "call" && event.meta && event.meta.usage.promptTokens > 0) {
-      const share = event.meta.usage.cachedTokens / event.meta.usage.promptTokens;
-      const width = `${(100 * share).toFixed(0)}%`;
-      const title = escapeHtml(tokenLine(event.meta));
-      if (share > 0) prompt = `<span class="cached" title="${title}">${prompt}<sup>${width} cached</sup></span>`;
-    }
-    prompt += eventHtml(event);
+    prompt += eventHtml(event, length, cachedLength(state.events, at, length));
+    length += promptPart(event).length;
   }
   flush();
   return `<div class="state"><b>${escapeHtml(state.id)}</b> ${escapeHtml(state.label)}${blocks.join("")}</div>`;
@@ -139,5 +171,5 @@ export function traceHtml(trace: Trace): string {
   const { calls, promptTokens, cachedTokens, completionTokens, cost } = trace.usage;
   const totals = `${calls} requests, ${promptTokens} prompt tokens (${cachedTokens} cached), ${completionTokens} new tokens`;
   const price = cost === null ? "" : `, cost ${cost.toFixed(6)}`;
-  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escapeHtml(trace.program)}</title><style>${STYLE}</style></head><body><h1>${escapeHtml(trace.program)}</h1><p>${escapeHtml(trace.backend)}: ${totals}${price}</p>${timeline(trace)}<h2>States</h2>${stateHtml(trace.root)}</body></html>`;
+  return `<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>${escapeHtml(trace.program)}</title><style>${STYLE}</style></head><body><h1>${escapeHtml(trace.program)}</h1><p>${escapeHtml(trace.backend)}: ${totals}${price}</p>${timeline(trace)}<h2>States</h2><p>Shaded: found in the prefix cache by the first request after it.</p>${stateHtml(trace.root, 0)}</body></html>`;
 }
