@@ -15,7 +15,7 @@ import { type JsonSchemaGrammar, type JsonSchemaOptions, jsonSchemaGrammar } fro
 import { parseLark } from "./lark.js";
 import { type LexemeLimits, Lexemes } from "./lexeme.js";
 import { MaskPool, Masks } from "./masks.js";
-import { Matcher } from "./matcher.js";
+import { Matcher, type MatcherOptions } from "./matcher.js";
 import { Program } from "./program.js";
 import { regexToExpression } from "./regex.js";
 import type { ReaderLimits } from "./schema-reader.js";
@@ -69,8 +69,8 @@ export class CompiledGrammar {
   }
 
   /** A matcher at the start of a text. */
-  matcher(): Matcher {
-    return new Matcher(this);
+  matcher(options?: MatcherOptions): Matcher {
+    return new Matcher(this, options);
   }
 }
 

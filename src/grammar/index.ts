@@ -15,7 +15,8 @@ export {
 export * from "./ir.js";
 export { type JsonSchemaGrammar, type JsonSchemaOptions, jsonSchemaGrammar } from "./json-schema.js";
 export { type JsonObject, type JsonValue, parseJsonText } from "./json-text.js";
-export { Matcher } from "./matcher.js";
+export { certainTokens, forcedTokens, onlyToken, type TextEncoding } from "./jump-forward.js";
+export { Matcher, type MatcherOptions } from "./matcher.js";
 export { regexToExpression } from "./regex.js";
 export { type TokenSource, Vocabulary } from "./vocabulary.js";
 export type { WhitespaceMode } from "./whitespace.js";

@@ -8,6 +8,7 @@
  * distinct mask once and refer to it by number.
  */
 import { type Automaton, DEAD } from "./automaton.js";
+import { ShortestEnd } from "./shortest-end.js";
 import type { TokenTrie, Vocabulary } from "./vocabulary.js";
 
 /** Distinct masks kept before all are forgotten. */
@@ -49,12 +50,18 @@ export class Masks {
   readonly #masks = new Map<number, Int32Array>();
   readonly #path: Int32Array;
   readonly #endMask: Int32Array;
+  /** Shortest ends, for masks under a budget. */
+  readonly ends: ShortestEnd;
+  readonly #most = new Map<number, number>();
+  readonly #narrowed = new Map<string, Int32Array>();
+  readonly #blankless = new WeakMap<Int32Array, Int32Array>();
 
   constructor(vocabulary: Vocabulary, automaton: Automaton, pool: MaskPool = new MaskPool()) {
     this.vocabulary = vocabulary;
     this.automaton = automaton;
     this.#pool = pool;
     this.#path = new Int32Array(vocabulary.longestToken + 1);
+    this.ends = new ShortestEnd(automaton, vocabulary);
     this.#endMask = new Int32Array(vocabulary.maskWords);
     for (const id of vocabulary.eosTokenIds) set(this.#endMask, id);
   }
@@ -74,6 +81,113 @@ export class Masks {
     return mask;
   }
 
+  /**
+   * Tokens after which the text can be completed with `tokensLeft - 1` more of them; end tokens where it may end. When
+   * it is too late, the tokens that come nearest: the mask is never empty.
+   */
+  within(configuration: number, tokensLeft: number): Int32Array {
+    const mask = this.of(configuration);
+    const budget = tokensLeft - 1;
+    if (this.#mostToEnd(configuration) <= budget) return mask;
+    const least = this.ends.tokens(configuration);
+    // Where the text is complete nothing has to come any more; elsewhere the shortest end always stays possible.
+    const most = least === 0 ? budget : Math.max(budget, least - 1);
+    const key = `${configuration} ${most}`;
+    const known = this.#narrowed.get(key);
+    if (known !== undefined) return known;
+    const narrow = new Int32Array(mask.length);
+    this.#eachToken(configuration, (id, to) => {
+      if (this.ends.tokens(to) <= most) set(narrow, id);
+    });
+    this.#copyDuplicates(narrow);
+    if (this.automaton.accepts(configuration)) for (const id of this.vocabulary.eosTokenIds) set(narrow, id);
+    const pooled = this.#pool.intern(narrow);
+    if (this.#narrowed.size >= MAX_MASKS) this.#narrowed.clear();
+    this.#narrowed.set(key, pooled);
+    return pooled;
+  }
+
+  /** The mask without tokens of nothing but white space; the mask itself when there are no others. */
+  withoutBlanks(mask: Int32Array): Int32Array {
+    let known = this.#blankless.get(mask);
+    if (known === undefined) {
+      const { blanks } = this.vocabulary;
+      const rest = mask.map((word, i) => word & ~(blanks[i] as number));
+      known = rest.some((word) => word !== 0) ? this.#pool.intern(rest) : mask;
+      this.#blankless.set(mask, known);
+    }
+    return known;
+  }
+
+  /** Whether some token that begins with `bytes` and is longer may come in that configuration. */
+  allowsLonger(configuration: number, bytes: Uint8Array): boolean {
+    const { automaton } = this;
+    const { label, skip, token, size } = this.vocabulary.trie;
+    let node = 0;
+    let end = size;
+    let at = configuration;
+    for (let depth = 1; depth <= bytes.length; depth++) {
+      const wanted = (depth << 8) | (bytes[depth - 1] as number);
+      while (node < end && label[node] !== wanted) node = skip[node] as number;
+      if (node >= end) return false;
+      at = automaton.next(at, wanted & 255);
+      end = skip[node] as number;
+      node++;
+    }
+    const path = this.#path;
+    path[bytes.length] = at;
+    while (node < end) {
+      const tag = label[node] as number;
+      const depth = tag >> 8;
+      const to = automaton.next(path[depth - 1] as number, tag & 255);
+      if (to !== DEAD && (token[node] as number) >= 0) return true;
+      path[depth] = to;
+      node = to === DEAD ? (skip[node] as number) : node + 1;
+    }
+    return false;
+  }
+
+  /** Most tokens that any allowed token leaves to be written for an end. */
+  #mostToEnd(configuration: number): number {
+    const known = this.#most.get(configuration);
+    if (known !== undefined) return known;
+    let most = 0;
+    let last = DEAD;
+    this.#eachToken(configuration, (_, to) => {
+      if (to !== last) most = Math.max(most, this.ends.tokens(to));
+      last = to;
+    });
+    this.#most.set(configuration, most);
+    return most;
+  }
+
+  /** Calls `visit` with every allowed token (duplicates aside) and the configuration it leads to. */
+  #eachToken(configuration: number, visit: (id: number, to: number) => void): void {
+    const { automaton } = this;
+    const { label, skip, token, size } = this.vocabulary.trie;
+    const path = this.#path;
+    path[0] = configuration;
+    for (let i = 0; i < size; ) {
+      const tag = label[i] as number;
+      const depth = tag >> 8;
+      const to = automaton.next(path[depth - 1] as number, tag & 255);
+      if (to === DEAD) {
+        i = skip[i] as number;
+        continue;
+      }
+      path[depth] = to;
+      if ((token[i] as number) >= 0) visit(token[i] as number, to);
+      i++;
+    }
+  }
+
+  #copyDuplicates(mask: Int32Array): void {
+    const { duplicates } = this.vocabulary;
+    for (let i = 0; i < duplicates.length; i += 2) {
+      if (has(mask, duplicates[i] as number)) set(mask, duplicates[i + 1] as number);
+    }
+  }
+
   /** The same without any memo of masks. */
   compute(configuration: number): Int32Array {
     const { vocabulary, automaton } = this;
@@ -82,10 +196,7 @@ export class Masks {
     if (automaton.continues(configuration)) {
       this.#walk(configuration, slice > 0 ? vocabulary.restTrie(slice) : vocabulary.trie, mask);
     }
-    const { duplicates } = vocabulary;
-    for (let i = 0; i < duplicates.length; i += 2) {
-      if (has(mask, duplicates[i] as number)) set(mask, duplicates[i + 1] as number);
-    }
+    this.#copyDuplicates(mask);
     if (automaton.accepts(configuration)) for (const id of vocabulary.eosTokenIds) set(mask, id);
     return mask;
   }

@@ -8,15 +8,28 @@ import { invalidField } from "../core/errors.js";
 import { DEAD } from "./automaton.js";
 import type { CompiledGrammar } from "./compiler.js";
 
+export interface MatcherOptions {
+  /**
+   * After this many tokens of nothing but white space in a row, tokens of that kind are masked as long as others are
+   * allowed: a model whose intended text is masked may otherwise write blanks to the end. @default Infinity
+   */
+  maxBlankTokens?: number;
+}
+
 export class Matcher {
   readonly grammar: CompiledGrammar;
   /** Configuration before each accepted token, then the current one. -1 stands for "ended". */
   readonly #history: number[];
+  /** For each entry of the history: how many tokens of nothing but white space came last. */
+  readonly #blanks: number[];
+  readonly #maxBlankTokens: number;
 
   /** @internal Use {@link CompiledGrammar.matcher}. */
-  constructor(grammar: CompiledGrammar, history?: readonly number[]) {
+  constructor(grammar: CompiledGrammar, options: MatcherOptions = {}) {
     this.grammar = grammar;
-    this.#history = history === undefined ? [grammar.automaton.start] : [...history];
+    this.#maxBlankTokens = options.maxBlankTokens ?? Number.POSITIVE_INFINITY;
+    this.#history = [grammar.automaton.start];
+    this.#blanks = [0];
   }
 
   /** Number of accepted tokens (and byte strings) that can be rolled back. */
@@ -40,15 +53,16 @@ export class Matcher {
     if (vocabulary.eosTokenIds.includes(id)) {
       if (!automaton.accepts(at)) return false;
       this.#history.push(-1);
+      this.#blanks.push(0);
       return true;
     }
     if (vocabulary.ordinary[id] !== 1) return false;
-    return this.#read(vocabulary.bytesOf(id));
+    return this.#read(vocabulary.bytesOf(id), vocabulary.isBlank(id));
   }
 
   /** Reads bytes as one step of history. @returns false, with nothing changed, when the grammar does not allow them. */
   acceptBytes(bytes: Uint8Array): boolean {
-    return this.configuration >= 0 && this.#read(bytes);
+    return this.configuration >= 0 && this.#read(bytes, false);
   }
 
   /** Reads text as one step of history. */
@@ -73,18 +87,30 @@ export class Matcher {
     return at < 0 || !this.grammar.automaton.continues(at);
   }
 
-  /** The mask of tokens allowed next, shared with everyone in the same situation: do not write to it. */
-  mask(): Int32Array {
+  /**
+   * The mask of tokens allowed next, shared with everyone in the same situation: do not write to it. After the end only
+   * end tokens are allowed.
+   * @param tokensLeft budget-aware closing: only tokens after which the text can still be completed with what is left
+   *   of so many tokens (the next one included; the end token is not counted). Where it is too late for that, the
+   *   tokens of the shortest end. @default no budget
+   */
+  mask(tokensLeft = Number.POSITIVE_INFINITY): Int32Array {
     const at = this.configuration;
-    return at < 0 ? this.grammar.masks.end : this.grammar.masks.of(at);
+    const { masks } = this.grammar;
+    if (at < 0) return masks.end;
+    const mask = tokensLeft === Number.POSITIVE_INFINITY ? masks.of(at) : masks.within(at, tokensLeft);
+    return (this.#blanks.at(-1) as number) >= this.#maxBlankTokens ? masks.withoutBlanks(mask) : mask;
   }
 
-  /**
-   * Copies the mask to `out[offset ...]`: bit `id & 31` of word `id >> 5`. After the end only end tokens are allowed.
-   * Bits from the vocabulary's size up are 0.
-   */
-  fillBitmask(out: Int32Array | Uint32Array, offset = 0): void {
-    const mask = this.mask();
+  /** Tokens that the shortest way to a complete text takes from here, the end token not counted: 0 when it is complete. */
+  tokensToEnd(): number {
+    const at = this.configuration;
+    return at < 0 ? 0 : this.grammar.masks.ends.tokens(at);
+  }
+
+  /** Copies {@link mask} to `out[offset ...]`: bit `id & 31` of word `id >> 5`. Bits from the vocabulary's size up are 0. */
+  fillBitmask(out: Int32Array | Uint32Array, offset = 0, tokensLeft = Number.POSITIVE_INFINITY): void {
+    const mask = this.mask(tokensLeft);
     if (offset < 0 || offset + mask.length > out.length) {
       throw invalidField("bitmask", `an array with at least ${offset + mask.length} words`, out.length);
     }
@@ -97,11 +123,15 @@ export class Matcher {
       throw invalidField("count", `an integer from 0 to ${this.length}, the tokens accepted so far`, count);
     }
     this.#history.length -= count;
+    this.#blanks.length -= count;
   }
 
   /** An independent matcher at the same place, with the same history. */
   fork(): Matcher {
-    return new Matcher(this.grammar, this.#history);
+    const copy = new Matcher(this.grammar, { maxBlankTokens: this.#maxBlankTokens });
+    copy.#history.splice(0, 1, ...this.#history);
+    copy.#blanks.splice(0, 1, ...this.#blanks);
+    return copy;
   }
 
   /** The bytes that must come next, as far as there is no choice, at most `limit` of them. */
@@ -140,10 +170,11 @@ export class Matcher {
     return pieces;
   }
 
-  #read(bytes: Uint8Array): boolean {
+  #read(bytes: Uint8Array, blank: boolean): boolean {
     const to = this.grammar.automaton.read(this.configuration, bytes);
     if (to === DEAD) return false;
     this.#history.push(to);
+    this.#blanks.push(blank ? (this.#blanks.at(-1) as number) + 1 : 0);
     return true;
   }
 }

@@ -24,6 +24,7 @@ export enum NodeKind {
 
 interface Rule {
   readonly build: () => number;
+  readonly buildShort: (() => number) | undefined;
   node: number;
   productive: boolean;
 }
@@ -82,15 +83,20 @@ export class Program {
    * @param productive false while that is not known yet; see {@link setProductive}.
    */
   rule(build: () => number, productive = true): number {
-    const id = this.#rules.push({ build, node: -1, productive }) - 1;
+    const id = this.#rules.push({ build, buildShort: undefined, node: -1, productive }) - 1;
     return this.nodes.intern([NodeKind.Rule, id]);
   }
 
-  /** The rule of that key, declared now if new. */
-  keyedRule(key: string, build: () => number): number {
+  /**
+   * The rule of that key, declared now if new.
+   * @param buildShort a node with some of the body's texts, a shortest among them: where bodies reach very many rules,
+   *   these few are all that is looked at to find short endings.
+   */
+  keyedRule(key: string, build: () => number, buildShort?: () => number): number {
     let node = this.#keyed.get(key);
     if (node === undefined) {
-      node = this.rule(build);
+      const id = this.#rules.push({ build, buildShort, node: -1, productive: true }) - 1;
+      node = this.nodes.intern([NodeKind.Rule, id]);
       this.#keyed.set(key, node);
     }
     return node;
@@ -106,6 +112,11 @@ export class Program {
     const found = this.#rules[rule] as Rule;
     if (found.node < 0) found.node = found.build();
     return found.node;
+  }
+
+  /** The body to look at for the shortest text of a rule. */
+  shortBody(rule: number): number {
+    return (this.#rules[rule] as Rule).buildShort?.() ?? this.body(rule);
   }
 
   isProductive(node: number): boolean {

@@ -180,15 +180,20 @@ export class SchemaWriter {
 
   /** A key, its value, and what follows. */
   #member(writer: ObjectWriter, state: ObjectState, id: string, depth: number): number {
-    return this.#program.keyedRule(`o${id}@${depth} ${writer.key(state)}`, () => {
-      const { lexemes } = this.#program;
-      const items = writer.members(state).map(({ name, keys, value, to }) => {
+    const { lexemes } = this.#program;
+    const body = (members: readonly Member[]): number => {
+      const items = members.map(({ name, keys, value, to }) => {
         const content = name === undefined ? keys : this.#json.encoder.text(name, "json");
         const key = this.#program.lexeme(lexemes.cat(this.#json.quoted(content), this.#colon));
         return this.#program.sequence(key, this.#value(value, depth + 1), this.#afterMember(writer, to, id, depth));
       });
       return this.#program.choice(items);
-    });
+    };
+    return this.#program.keyedRule(
+      `o${id}@${depth} ${writer.key(state)}`,
+      () => body(writer.members(state)),
+      () => body(writer.nextMembers(state)),
+    );
   }
 
   #afterMember(writer: ObjectWriter, state: ObjectState, id: string, depth: number): number {
@@ -407,6 +412,16 @@ class ObjectWriter {
       });
     }
     return out;
+  }
+
+  /** Some of the members, those of a shortest text among them: in any order, the order of declaration is one. */
+  nextMembers(state: ObjectState): Member[] {
+    const all = this.members(state);
+    if (!this.#anyOrder) return all;
+    const required = all.find(
+      ({ name }) => name !== undefined && this.#names.some((n) => n.name === name && n.required),
+    );
+    return required === undefined ? all.filter((member, i) => i === 0 || member.name === undefined) : [required];
   }
 
   #openNames(state: ObjectState): number[] {

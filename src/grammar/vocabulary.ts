@@ -49,6 +49,7 @@ export class Vocabulary {
   readonly #safeMasks = new Map<number, Int32Array>();
   readonly #safeTries = new Map<number, TokenTrie>();
   readonly #longestSafe: number;
+  #blanks: Int32Array | undefined;
 
   constructor(source: TokenSource) {
     this.vocabSize = source.vocabSize;
@@ -94,6 +95,28 @@ export class Vocabulary {
   /** UTF-8 bytes of an ordinary token; empty for special and padding ids. */
   bytesOf(id: number): Uint8Array {
     return this.#bytes[id] ?? NO_BYTES;
+  }
+
+  /** Tokens of nothing but white space. */
+  get blanks(): Int32Array {
+    this.#blanks ??= this.#makeBlanks();
+    return this.#blanks;
+  }
+
+  isBlank(id: number): boolean {
+    return (((this.blanks[id >> 5] as number) >>> (id & 31)) & 1) !== 0;
+  }
+
+  #makeBlanks(): Int32Array {
+    const mask = new Int32Array(this.maskWords);
+    for (let id = 0; id < this.vocabSize; id++) {
+      if (
+        this.ordinary[id] === 1 &&
+        this.bytesOf(id).every((b) => b === 0x20 || b === 0x09 || b === 0x0a || b === 0x0d)
+      )
+        mask[id >> 5] = (mask[id >> 5] as number) | (1 << (id & 31));
+    }
+    return mask;
   }
 
   /** The slice to use when `length` JSON-safe characters may follow: at most that long, Infinity for all. */
