@@ -145,7 +145,7 @@ template <class T>
 napi_value CloseHandle(napi_env env, napi_callback_info info) {
   ARGUMENTS(1);
   Box<T>* box = read_box<T>(env, argv[0], HandleKind<T>::name);
-  if (box) box->value.reset();
+  if (box) box->close();
   return nullptr;
 }
 
@@ -391,6 +391,7 @@ class StepTask : public PromiseTask {
  public:
   StepTask(std::shared_ptr<Plan> plan, std::unique_ptr<Step> step, bool by_op)
       : plan_(std::move(plan)), step_(std::move(step)), actions_(plan_->actions(*step_)), by_op_(by_op) {}
+  ~StepTask() override { plan_->forget(*step_); }
 
   int entries() const override { return by_op_ ? static_cast<int>(actions_.size()) : 1; }
   void run(int entry) override {
@@ -398,6 +399,7 @@ class StepTask : public PromiseTask {
     for (const Plan::Action& action : actions_) plan_->run(*step_, action, false);
   }
   void settle(napi_env env, const char* dropped) override {
+    plan_->forget(*step_);
     if (!dropped && step_->error.empty()) return resolve(env, make_step_outputs(env, *step_));
     napi_value error = make_error(env, std::string("runPlan: ") + (dropped ? dropped : step_->error));
     // Rows fail alone: whoever wants to can go on with the others.
@@ -436,6 +438,8 @@ napi_value submit_step(napi_env env, napi_callback_info info, bool by_op) {
   step->out.logits.resize(logits);
   step->out.hidden.resize(hidden);
   REQUIRE_OPEN(plan->runtime(), by_op ? "runPlanByOp" : "runPlan");
+  const std::string mask_error = plan->bind_masks(*step);
+  if (!mask_error.empty()) return throw_range(env, mask_error);
   Runtime& runtime = *plan->runtime();
   return submit(env, runtime, std::make_unique<StepTask>(std::move(plan), std::move(step), by_op));
 }
@@ -443,10 +447,43 @@ napi_value submit_step(napi_env env, napi_callback_info info, bool by_op) {
 napi_value RunPlan(napi_env env, napi_callback_info info) { return submit_step(env, info, false); }
 napi_value RunPlanByOp(napi_env env, napi_callback_info info) { return submit_step(env, info, true); }
 
+napi_value SetMask(napi_env env, napi_callback_info info) {
+  ARGUMENTS(3);
+  REQUIRE_HANDLE(Plan, plan, argv[0], "plan");
+  REQUIRE_INT(index, argv[1], "index", 0, kMaskSlots - 1);
+  napi_valuetype type = napi_undefined;
+  napi_typeof(env, argv[2], &type);
+  if (type == napi_null) {
+    plan->set_mask(index, nullptr);
+    return nullptr;
+  }
+  auto words = std::make_shared<std::vector<uint32_t>>();
+  if (!copy_array(env, argv[2], "mask", words.get())) return nullptr;
+  if (words->size() != static_cast<size_t>(plan->mask_words()) || words->empty())
+    return throw_range(env, "mask must have " + std::to_string(plan->mask_words()) + " entries (one bit per id of the vocabulary), got " +
+                                std::to_string(words->size()));
+  plan->set_mask(index, std::move(words));
+  return nullptr;
+}
+
+napi_value SupplyMasks(napi_env env, napi_callback_info info) {
+  ARGUMENTS(3);
+  REQUIRE_HANDLE(Plan, plan, argv[0], "plan");
+  double ticket;
+  if (!read_number(env, argv[1], "ticket", 1, 9007199254740991.0, true, &ticket)) return nullptr;
+  std::vector<int32_t> indices;
+  if (!copy_array(env, argv[2], "masks", &indices)) return nullptr;
+  std::string error;
+  const bool supplied = plan->supply_masks(ticket, indices, &error);
+  if (!error.empty()) return throw_range(env, error);
+  return make_bool(env, supplied);
+}
+
 napi_value ReadBuffer(napi_env env, napi_callback_info info) {
   ARGUMENTS(2);
   REQUIRE_HANDLE(Plan, plan, argv[0], "plan");
   REQUIRE_INT(index, argv[1], "buffer", 0, plan->buffer_count() - 1);
+  REQUIRE_SUPPLIED(plan->runtime(), "readBuffer");
   const View& view = plan->buffer(index);
   std::vector<float> values;
   const auto copy = [&] {
@@ -473,6 +510,7 @@ napi_value Matmul(napi_env env, napi_callback_info info) {
   if (length != columns * static_cast<size_t>(m))
     return throw_range(env, "x must have m x columns = " + std::to_string(columns * static_cast<size_t>(m)) + " entries, got " + std::to_string(length));
   REQUIRE_OPEN(runtime, "matmul");
+  REQUIRE_SUPPLIED(runtime, "matmul");
   napi_value buffer, y;
   void* memory = nullptr;
   const size_t count = rows * static_cast<size_t>(m);
@@ -531,6 +569,8 @@ NAPI_MODULE_INIT() {
       {"createPlan", CreatePlan},
       {"runPlan", RunPlan},
       {"runPlanByOp", RunPlanByOp},
+      {"setMask", SetMask},
+      {"supplyMasks", SupplyMasks},
       {"readBuffer", ReadBuffer},
       {"closePlan", CloseHandle<Plan>},
       {"matmul", Matmul},

@@ -52,9 +52,19 @@ struct HandleKind<Plan> {
   static constexpr napi_type_tag tag{0x73676c2d706c616e, 0x8d1f6a0b52c94e05};
 };
 
+// What must happen when the handle goes away while queued work keeps the value alive.
+template <class T>
+void on_close(T&) {}
+inline void on_close(Plan& plan) { plan.abandon_masks("the plan was closed before the step's masks were supplied"); }
+
 template <class T>
 struct Box {
   std::shared_ptr<T> value;
+  ~Box() { close(); }
+  void close() {
+    if (value) on_close(*value);
+    value.reset();
+  }
 };
 
 template <class T>
@@ -300,6 +310,10 @@ inline bool read_property(napi_env env, napi_value object, const char* key, napi
   const T* variable = nullptr;                          \
   size_t length = 0;                                    \
   if (!read_array<T>(env, value, name, &variable, &length)) return nullptr
+
+// Work that JavaScript waits for would wait for ever behind a step that waits for JavaScript.
+#define REQUIRE_SUPPLIED(runtime, what)                                                     \
+  if ((runtime)->unsupplied > 0) return throw_error(env, std::string(what) + ": a queued step waits for its masks; supply them first")
 
 #define REQUIRE_OPEN(runtime, what)                                                          \
   if ((runtime)->closed()) return throw_error(env, std::string(what) + ": the runtime was closed")

@@ -16,6 +16,14 @@ namespace {
 // waking another thread costs as much.
 constexpr size_t kWorthSharing = 16384;
 
+const char* fault_reason(SampleFault fault) {
+  switch (fault) {
+    case SampleFault::not_a_number: return "the model produced NaN or infinite logits";
+    case SampleFault::no_mask: return "the mask of its next token could not be made";
+    default: return "no token is allowed: mask and bias forbid every id";
+  }
+}
+
 int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
@@ -57,6 +65,10 @@ void Plan::run(Step& step, const Action& action, bool inspecting) {
       begin(step);
       return;
     case Action::Kind::end:
+      // A step that failed as a whole leaves valid ids behind for steps that are queued already, as a failed row does.
+      if (!step.error.empty() && step.failed_rows.empty())
+        for (const int32_t slot : step.in.row_slot)
+          if (slot >= 0) token_pool_[static_cast<size_t>(slot)] = 0;
       step.out.end_ns = now_ns();
       return;
     default: break;
@@ -66,7 +78,10 @@ void Plan::run(Step& step, const Action& action, bool inspecting) {
   if (!step.error.empty() && step.failed_rows.empty()) return;
   if (action.kind == Action::Kind::sample) {
     last_block_rows_ = rows;
+    if (!await_masks(step, row0, rows)) return;
+    const int64_t start = now_ns();
     sample(step, row0, rows);
+    step.out.sample_ns += now_ns() - start;
     return;
   }
   const Op& op = ops_[static_cast<size_t>(action.op)];
@@ -237,6 +252,20 @@ void Plan::attention(const Op& op, const Step& step) {
   runtime_->pool().parallel_for(items, 1, part);
 }
 
+// True when the masks of the block's rows are there.
+bool Plan::await_masks(Step& step, int row0, int rows) {
+  const auto late = std::lower_bound(step.late_rows.begin(), step.late_rows.end(), row0);
+  if (late == step.late_rows.end() || *late >= row0 + rows) return true;
+  const int64_t start = now_ns();
+  const bool ready = runtime_->await([&] { return step.masks_ready || !step.masks_error.empty(); });
+  step.out.mask_wait_ns += now_ns() - start;
+  if (ready && step.masks_error.empty()) return true;
+  if (step.error.empty()) step.error = ready ? step.masks_error : "the runtime was closed while the step waited for its masks";
+  step.failed_rows.clear();
+  step.failed_reasons.clear();
+  return false;
+}
+
 void Plan::sample(Step& step, int row0, int rows) {
   const StepInputs& in = step.in;
   StepOutputs& out = step.out;
@@ -252,7 +281,6 @@ void Plan::sample(Step& step, int row0, int rows) {
       std::memcpy(out.logits.data() + static_cast<size_t>(row0 + r) * vocab_, logits.row(r), sizeof(float) * vocab_);
 
   std::vector<SampleFault> faults(static_cast<size_t>(rows), SampleFault::none);
-  const size_t mask_words = (static_cast<size_t>(vocab_) + 31) / 32;
   const auto one = [&](int r, int thread) {
     const auto i = static_cast<size_t>(row0 + r);
     SampleRow row;
@@ -274,7 +302,10 @@ void Plan::sample(Step& step, int row0, int rows) {
     row.bias_ids = in.bias_ids.data() + in.bias_start[i];
     row.bias_values = in.bias_values.data() + in.bias_start[i];
     row.biases = in.bias_start[i + 1] - in.bias_start[i];
-    row.mask = in.mask_index[i] < 0 ? nullptr : in.masks.data() + static_cast<size_t>(in.mask_index[i]) * mask_words;
+    row.mask = step.masks[i] ? step.masks[i]->data() : nullptr;
+    // Steps are queued before the id that the step before sampled is known: it is not among the seen ones yet.
+    const auto token = static_cast<size_t>(in.row_token[i]);
+    row.newest = in.tokens[token] < 0 && row.target < 0 ? step.ids[token] : -1;
     row.report = in.top_logprobs[i] >= 0;
     row.top = std::max(0, in.top_logprobs[i]);
     row.wanted_ids = in.wanted_ids.data() + in.wanted_start[i];
@@ -283,6 +314,10 @@ void Plan::sample(Step& step, int row0, int rows) {
     row.top_ids = out.top_ids.data() + out.top_start[i];
     row.top_logprobs = out.top_logprobs.data() + out.top_start[i];
     row.wanted_logprobs = out.wanted_logprobs.data() + in.wanted_start[i];
+    if (!step.mask_failed.empty() && step.mask_failed[i]) {
+      faults[static_cast<size_t>(r)] = SampleFault::no_mask;
+      return;
+    }
     out.ids[i] = sample_row(runtime_->kernels(), row, sampler_scratch_[static_cast<size_t>(thread)], &faults[static_cast<size_t>(r)]);
   };
   if (static_cast<size_t>(rows) * static_cast<size_t>(vocab_) < kWorthSharing)
@@ -296,8 +331,7 @@ void Plan::sample(Step& step, int row0, int rows) {
   for (int r = 0; r < rows; r++) {
     const auto i = static_cast<size_t>(row0 + r);
     if (faults[static_cast<size_t>(r)] != SampleFault::none) {
-      const char* reason = faults[static_cast<size_t>(r)] == SampleFault::not_a_number ? "the model produced NaN or infinite logits"
-                                                                                       : "no token is allowed: mask and bias forbid every id";
+      const char* reason = fault_reason(faults[static_cast<size_t>(r)]);
       if (step.error.empty()) step.error = "row " + std::to_string(i) + ": " + reason;
       step.failed_rows.push_back(static_cast<int32_t>(i));
       step.failed_reasons.push_back(reason);

@@ -31,6 +31,8 @@ const char* opcode_name(Opcode opcode);
 
 // Token-pool slots: sampled ids that later steps may name before JavaScript has seen them.
 constexpr int kTokenSlots = 65536;
+// Entries of the mask table.
+constexpr int kMaskSlots = 65536;
 // Tokens of one sequence that go through attention together: enough to reuse a page, few enough to share out work.
 constexpr int kTileTokens = 16;
 
@@ -91,6 +93,20 @@ class Plan {
   // Sizes the outputs of checked inputs.
   void prepare_outputs(Step& step) const;
 
+  // ---- masks, on the JavaScript thread
+
+  int mask_words() const { return logits_ < 0 ? 0 : (vocab_ + 31) / 32; }
+  // Entry `index` of the mask table; null empties it. Steps that were submitted before keep the mask they named.
+  void set_mask(int index, Mask mask);
+  // Resolves the masks of checked inputs and remembers a step with late ones until it is settled. Empty, or what is wrong.
+  std::string bind_masks(Step& step);
+  // Gives a step its late masks, one entry per late row in order. False when no step of that ticket waits for masks; *error
+  // (and nothing changed) when the entries are wrong.
+  bool supply_masks(double ticket, const std::vector<int32_t>& indices, std::string* error);
+  // The step is settled, or will never be supplied (`why`).
+  void forget(Step& step);
+  void abandon_masks(const char* why);
+
   // A step is a list of actions that run in order on the runner; run by op, each is a queue entry of its own.
   struct Action {
     enum class Kind { begin, op, sample, end } kind;
@@ -119,6 +135,7 @@ class Plan {
   void kv_write(const Op& op, const Step& step, int rows);
   void attention(const Op& op, const Step& step);
   void sample(Step& step, int row0, int rows);
+  bool await_masks(Step& step, int row0, int rows);
   void fill_ropes(const Step& step);
   void inspect(const Op& op, Step& step, int rows) const;
   template <class F>
@@ -133,6 +150,8 @@ class Plan {
   std::vector<RopeTable> ropes_;
   std::vector<SamplerScratch> sampler_scratch_;  // per pool thread
   std::vector<int32_t> token_pool_;
+  std::vector<Mask> masks_;     // the mask table
+  std::vector<Step*> waiting_;  // steps whose late masks were not supplied
   int head_start_ = 0, max_tokens_ = 0, max_rows_ = 0, logits_ = -1, hidden_ = -1, vocab_ = 0;
   int table_rows_ = INT32_MAX;  // ids must be below: the smallest table an Embed gathers from
   int last_tokens_ = 0, last_block_rows_ = 0;

@@ -116,16 +116,11 @@ bool check_rows(Checker& c, const StepInputs& in, int vocab) {
       !c.ranges("biasStart", in.bias_start, in.bias_ids.size(), "inputs.biasIds", true) ||
       !c.ranges("wantedStart", in.wanted_start, in.wanted_ids.size(), "inputs.wantedIds", true))
     return false;
-  const size_t words = (static_cast<size_t>(vocab) + 31) / 32;
-  const size_t masks = words ? in.masks.size() / words : 0;
-  if (masks * words != in.masks.size())
-    return c.fail("inputs.masks must hold a multiple of " + std::to_string(words) + " words (one bit per id of the vocabulary), got " +
-                  std::to_string(in.masks.size()));
   // Without a head there is nothing to report; the entries below can only say "none".
   if (!c.all("rowToken", in.row_token, 0, static_cast<int64_t>(in.tokens.size()) - 1) || !c.all("rowTarget", in.row_target, -1, int64_t{vocab} - 1) ||
       !c.all("rowSlot", in.row_slot, -1, kTokenSlots - 1) || !c.all("seenIds", in.seen_ids, 0, int64_t{vocab} - 1) ||
       !c.all("seenCounts", in.seen_counts, 0, INT32_MAX) || !c.all("biasIds", in.bias_ids, 0, int64_t{vocab} - 1) ||
-      !c.all("maskIndex", in.mask_index, -1, static_cast<int64_t>(masks) - 1) || !c.all("topLogprobs", in.top_logprobs, -1, vocab ? vocab : -1) ||
+      !c.all("maskIndex", in.mask_index, vocab ? kLateMask : kNoMask, vocab ? kMaskSlots - 1 : kNoMask) || !c.all("topLogprobs", in.top_logprobs, -1, vocab ? vocab : -1) ||
       !c.all("wantedIds", in.wanted_ids, 0, int64_t{vocab} - 1))
     return false;
   for (size_t i = 0; i < n; i++) {
@@ -153,6 +148,86 @@ std::string Plan::check(const StepInputs& in) const {
   if (in.return_logits && logits_ < 0) return "inputs.returnLogits must be false: the plan has no logits";
   if (in.return_hidden && hidden_ < 0) return "inputs.returnHidden must be false: the plan names no hidden buffer";
   return "";
+}
+
+void Plan::set_mask(int index, Mask mask) {
+  const auto at = static_cast<size_t>(index);
+  if (at >= masks_.size()) {
+    if (!mask) return;
+    masks_.resize(at + 1);
+  }
+  masks_[at] = std::move(mask);
+}
+
+std::string Plan::bind_masks(Step& step) {
+  const StepInputs& in = step.in;
+  const size_t rows = in.mask_index.size();
+  step.masks.assign(rows, nullptr);
+  for (size_t i = 0; i < rows; i++) {
+    const int32_t index = in.mask_index[i];
+    if (index == kLateMask) step.late_rows.push_back(static_cast<int32_t>(i));
+    if (index < 0) continue;
+    if (static_cast<size_t>(index) < masks_.size()) step.masks[i] = masks_[static_cast<size_t>(index)];
+    if (!step.masks[i]) return "inputs.maskIndex[" + std::to_string(i) + "] names entry " + std::to_string(index) + " of the mask table, which is empty";
+  }
+  if (step.late_rows.empty()) return "";
+  if (in.mask_ticket == 0) return "inputs.maskTicket must not be 0: row " + std::to_string(step.late_rows[0]) + " has a late mask";
+  for (const Step* other : waiting_)
+    if (other->in.mask_ticket == in.mask_ticket) return "inputs.maskTicket is the ticket of a step that waits for its masks already";
+  step.masks_ready = false;
+  waiting_.push_back(&step);
+  runtime_->unsupplied++;
+  return "";
+}
+
+void Plan::forget(Step& step) {
+  const auto at = std::find(waiting_.begin(), waiting_.end(), &step);
+  if (at == waiting_.end()) return;
+  waiting_.erase(at);
+  runtime_->unsupplied--;
+}
+
+bool Plan::supply_masks(double ticket, const std::vector<int32_t>& indices, std::string* error) {
+  const auto at = std::find_if(waiting_.begin(), waiting_.end(), [&](const Step* step) { return step->in.mask_ticket == ticket; });
+  if (at == waiting_.end()) return false;
+  Step& step = **at;
+  const size_t late = step.late_rows.size();
+  if (indices.size() != late) {
+    *error = "masks must have " + std::to_string(late) + " entries (one per late row), got " + std::to_string(indices.size());
+    return false;
+  }
+  std::vector<Mask> found(late);
+  for (size_t i = 0; i < late; i++) {
+    const int32_t index = indices[i];
+    if (index < kFailedMask || index >= kMaskSlots) {
+      *error = "masks[" + std::to_string(i) + "] must be an integer from -2 to " + std::to_string(kMaskSlots - 1) + ", got " + std::to_string(index);
+      return false;
+    }
+    if (index < 0) continue;
+    if (static_cast<size_t>(index) < masks_.size()) found[i] = masks_[static_cast<size_t>(index)];
+    if (found[i]) continue;
+    *error = "masks[" + std::to_string(i) + "] names entry " + std::to_string(index) + " of the mask table, which is empty";
+    return false;
+  }
+  runtime_->change([&] {
+    for (size_t i = 0; i < late; i++) {
+      const auto row = static_cast<size_t>(step.late_rows[i]);
+      step.masks[row] = std::move(found[i]);
+      if (indices[i] != kFailedMask) continue;
+      step.mask_failed.resize(step.masks.size());
+      step.mask_failed[row] = 1;
+    }
+    step.masks_ready = true;
+  });
+  forget(step);
+  return true;
+}
+
+void Plan::abandon_masks(const char* why) {
+  runtime_->change([&] {
+    for (Step* step : waiting_) step->masks_error = why;
+  });
+  while (!waiting_.empty()) forget(*waiting_.back());
 }
 
 void Plan::prepare_outputs(Step& step) const {

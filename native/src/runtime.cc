@@ -110,6 +110,7 @@ void Runtime::close(napi_env env) {
     stopping_ = true;
   }
   wake_.notify_all();
+  change([&] { gate_closed_ = true; });
   runner_.join();
   pool_.close();
   std::deque<Entry> dropped;

@@ -60,6 +60,26 @@ class Runtime : public std::enable_shared_from_this<Runtime> {
     call_now([](void* context) { (*static_cast<const F*>(context))(); }, const_cast<void*>(static_cast<const void*>(&f)));
   }
 
+  // The gate: what the runner waits for in the middle of a task and JavaScript supplies.
+  // Runner: waits until ready() or until the runtime closes; returns ready(). Called under the gate's lock.
+  template <class F>
+  bool await(const F& ready) {
+    std::unique_lock<std::mutex> lock(gate_mutex_);
+    gate_.wait(lock, [&] { return gate_closed_ || ready(); });
+    return ready();
+  }
+  // JavaScript thread: f() under the gate's lock, then the runner looks again.
+  template <class F>
+  void change(const F& f) {
+    {
+      std::lock_guard<std::mutex> lock(gate_mutex_);
+      f();
+    }
+    gate_.notify_all();
+  }
+  // JavaScript thread: queued steps whose masks were not supplied yet. While there are any, run_now() would wait for ever.
+  int unsupplied = 0;
+
   // JavaScript thread: finishes the task under way, joins the threads and rejects what had not begun. With env = null
   // (the environment is going away) it stops at the next chunk of work and settles nothing. Idempotent.
   void close(napi_env env);
@@ -92,6 +112,10 @@ class Runtime : public std::enable_shared_from_this<Runtime> {
   std::condition_variable wake_;
   std::deque<Entry> queue_;
   bool stopping_ = false;
+
+  std::mutex gate_mutex_;
+  std::condition_variable gate_;
+  bool gate_closed_ = false;
 
   // JavaScript thread only.
   napi_env env_ = nullptr;

@@ -131,18 +131,26 @@ void keep_top_p(float* w, int n, double total, float top_p, SamplerScratch& scra
 
 // The row after penalties, bias and mask; the raw row itself when none applies.
 const float* apply(const SampleRow& row, std::vector<float>& copy) {
-  if (row.seen == 0 && row.biases == 0 && !row.mask) return row.logits;
+  const bool penalised = row.frequency != 0 || row.presence != 0 || row.repetition != 1;
+  const int newest = penalised && row.newest >= 0 && row.newest < row.vocab ? row.newest : -1;
+  if (row.seen == 0 && newest < 0 && row.biases == 0 && !row.mask) return row.logits;
   copy.assign(row.logits, row.logits + row.vocab);
   float* x = copy.data();
-  for (int i = 0; i < row.seen; i++) {
-    float& v = x[row.seen_ids[i]];
+  const auto penalise = [&](int id, int count) {
+    float& v = x[id];
     v = v > 0 ? v / row.repetition : v * row.repetition;
-    const int count = row.seen_counts[i];
     if (count > 0) {
       v -= row.frequency * static_cast<float>(count);
       v -= row.presence;
     }
+  };
+  bool fresh = newest >= 0;
+  for (int i = 0; i < row.seen; i++) {
+    const bool again = row.seen_ids[i] == newest;
+    penalise(row.seen_ids[i], row.seen_counts[i] + (again ? 1 : 0));
+    if (again) fresh = false;
   }
+  if (fresh) penalise(newest, 1);
   for (int i = 0; i < row.biases; i++) x[row.bias_ids[i]] += row.bias_values[i];
   if (row.mask) {
     for (int base = 0; base < row.vocab; base += 32) {

@@ -25,6 +25,7 @@ struct SampleRow {
   float frequency, presence, repetition;
   const int32_t *seen_ids, *seen_counts;
   int seen;
+  int newest;  // an output token that the seen ones lack: counts as one more of its id. -1 = none
   const int32_t* bias_ids;
   const float* bias_values;
   int biases;
@@ -44,6 +45,7 @@ enum class SampleFault {
   none,
   not_a_number,     // a logit is NaN or +infinity
   nothing_allowed,  // mask, bias and the model itself forbid every id
+  no_mask,          // the mask was announced and could not be made
 };
 
 struct SamplerScratch {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -20,7 +21,7 @@ struct StepInputs {
   std::vector<int32_t> bias_start, bias_ids;
   std::vector<float> bias_values;
   std::vector<int32_t> mask_index;
-  std::vector<uint32_t> masks;
+  double mask_ticket = 0;  // names the step to supply_masks; 0 = no late rows
   std::vector<int32_t> top_logprobs, wanted_start, wanted_ids;
   bool return_logits = false, return_hidden = false;
 };
@@ -34,7 +35,16 @@ struct StepOutputs {
   std::vector<float> wanted_logprobs;
   std::vector<float> logits, hidden;
   int64_t start_ns = 0, end_ns = 0;
+  int64_t mask_wait_ns = 0, sample_ns = 0;
 };
+
+// One bit per id of the vocabulary, 1 = allowed. Shared with the mask table, so that an entry may be replaced while steps
+// that name its old contents are queued.
+using Mask = std::shared_ptr<const std::vector<uint32_t>>;
+// Entries of StepInputs::mask_index and of what supply_masks gives.
+constexpr int32_t kNoMask = -1;      // every id is allowed
+constexpr int32_t kLateMask = -2;    // in a step: supplied later
+constexpr int32_t kFailedMask = -2;  // when supplied: the row fails
 
 // Consecutive tokens of one sequence that attend together.
 struct AttentionTile {
@@ -46,6 +56,14 @@ struct Step {
   StepInputs in;
   StepOutputs out;
   int tokens = 0, sequences = 0, rows = 0;
+
+  // One per row; null = all allowed. Entries of late rows are written by supply_masks, under the runtime's gate, until
+  // `masks_ready`.
+  std::vector<Mask> masks;
+  std::vector<int32_t> late_rows;
+  std::vector<char> mask_failed;  // per row, empty unless one failed
+  bool masks_ready = true;
+  std::string masks_error;  // why the masks will never come
 
   // Runner: ids with token-pool references resolved; page and slot of every token; attention work, longest first.
   std::vector<int32_t> ids, page, slot;

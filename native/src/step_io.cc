@@ -15,6 +15,11 @@ bool flag(napi_env env, napi_value object, const char* key, bool* out) {
   return read_property(env, object, key, &value) && read_bool(env, value, std::string("inputs.") + key, out);
 }
 
+bool ticket(napi_env env, napi_value object, double* out) {
+  napi_value value;
+  return read_property(env, object, "maskTicket", &value) && read_number(env, value, "inputs.maskTicket", 0, 9007199254740991.0, true, out);
+}
+
 }  // namespace
 
 bool read_step_inputs(napi_env env, napi_value object, StepInputs* in) {
@@ -29,7 +34,7 @@ bool read_step_inputs(napi_env env, napi_value object, StepInputs* in) {
          field(env, object, "seenStart", &in->seen_start) && field(env, object, "seenIds", &in->seen_ids) &&
          field(env, object, "seenCounts", &in->seen_counts) && field(env, object, "biasStart", &in->bias_start) &&
          field(env, object, "biasIds", &in->bias_ids) && field(env, object, "biasValues", &in->bias_values) &&
-         field(env, object, "maskIndex", &in->mask_index) && field(env, object, "masks", &in->masks) &&
+         field(env, object, "maskIndex", &in->mask_index) && ticket(env, object, &in->mask_ticket) &&
          field(env, object, "topLogprobs", &in->top_logprobs) && field(env, object, "wantedStart", &in->wanted_start) &&
          field(env, object, "wantedIds", &in->wanted_ids) && flag(env, object, "returnLogits", &in->return_logits) &&
          flag(env, object, "returnHidden", &in->return_hidden);
@@ -51,6 +56,8 @@ napi_value make_step_outputs(napi_env env, const Step& step) {
   else set(env, object, "hidden", make_null(env));
   set(env, object, "startNs", make_number(env, static_cast<double>(out.start_ns)));
   set(env, object, "endNs", make_number(env, static_cast<double>(out.end_ns)));
+  set(env, object, "maskWaitNs", make_number(env, static_cast<double>(out.mask_wait_ns)));
+  set(env, object, "sampleNs", make_number(env, static_cast<double>(out.sample_ns)));
   return object;
 }
 

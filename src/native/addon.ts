@@ -78,7 +78,10 @@ export interface StepInputs {
   penalties: Float32Array;
   /** [S + 1] ranges in seenIds / seenCounts; empty for rows without penalties. */
   seenStart: Int32Array;
-  /** Distinct ids seen in prompt or output. */
+  /**
+   * Distinct ids seen in prompt or output. When the token of a sampling row is a reference to the token pool, JavaScript
+   * cannot know it yet: it counts as seen once more in the output without being listed.
+   */
   seenIds: Int32Array;
   /** Times each was seen in the output (0 = prompt only). */
   seenCounts: Int32Array;
@@ -86,10 +89,10 @@ export interface StepInputs {
   biasStart: Int32Array;
   biasIds: Int32Array;
   biasValues: Float32Array;
-  /** [S] index into masks, -1 = none. */
+  /** [S] entry of the plan's mask table (`setMask`); -1: every id is allowed; -2: late, `supplyMasks` gives it. */
   maskIndex: Int32Array;
-  /** [masks][ceil(vocab / 32)] bit = 1: allowed. */
-  masks: Uint32Array;
+  /** Names this step to `supplyMasks`: not the ticket of another step that waits. 0 when no mask is late. */
+  maskTicket: number;
   /** [S] likeliest tokens to report; -1 = no logprobs at all for this row. */
   topLogprobs: Int32Array;
   /** [S + 1] ranges in wantedIds: ids whose logprob is reported. */
@@ -118,6 +121,10 @@ export interface StepOutputs {
   /** Nanoseconds of the monotonic clock (process.hrtime): when native threads began and ended this step. */
   startNs: number;
   endNs: number;
+  /** Of these, nanoseconds spent waiting for late masks. */
+  maskWaitNs: number;
+  /** Of these, nanoseconds spent sampling and gathering logprobs. */
+  sampleNs: number;
 }
 
 /**
@@ -199,6 +206,21 @@ export interface NativeAddon {
    * slots. Rejects with an Error, a {@link StepRowsError} when rows failed alone.
    */
   runPlan(plan: NativePlan, inputs: StepInputs): Promise<StepOutputs>;
+  /**
+   * Uploads entry `index` (below 65,536) of the plan's mask table: [ceil(vocab / 32)] words, bit = 1: allowed; null empties
+   * it. Steps submitted before keep the mask that the entry held then, so a mask that does not change is copied once and an
+   * entry may be overwritten at any time.
+   */
+  setMask(plan: NativePlan, index: number, mask: Uint32Array | null): void;
+  /**
+   * Gives a submitted step the masks of its late rows (maskIndex -2), one entry per late row, in order: an entry of the mask
+   * table, -1 = every id is allowed, -2 = none could be made and the row fails alone. The step runs its forward pass
+   * meanwhile and waits before it samples. False, and nothing happens, when no step of that ticket waits: it has failed.
+   *
+   * A step must be supplied sooner or later: those behind it wait too. Closing the plan or the runtime ends the wait with an
+   * error. While a step waits, calls that block (readBuffer, matmul) are refused.
+   */
+  supplyMasks(plan: NativePlan, ticket: number, masks: Int32Array): boolean;
   /**
    * The same step op by op, a queue entry per instruction (--disable-cuda-graph): slower, same bits, and an instruction
    * that produces NaN anywhere is an error that names it.

@@ -99,7 +99,6 @@ export class SamplingArrays {
   readonly #topLogprobs = int32List();
   readonly #wantedStart = int32List();
   readonly #wantedIds = int32List();
-  readonly #masks = new Uint32Array(0);
 
   clear(): void {
     for (const list of [
@@ -179,7 +178,7 @@ export class SamplingArrays {
     inputs.biasIds = this.#biasIds.view();
     inputs.biasValues = this.#biasValues.view();
     inputs.maskIndex = this.#maskIndex.view();
-    inputs.masks = this.#masks;
+    inputs.maskTicket = 0;
     inputs.topLogprobs = this.#topLogprobs.view();
     inputs.wantedStart = this.#wantedStart.view();
     inputs.wantedIds = this.#wantedIds.view();

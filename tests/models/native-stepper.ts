@@ -67,7 +67,7 @@ export class NativeStepper {
       biasIds: ints([]),
       biasValues: new Float32Array(0),
       maskIndex: all(-1),
-      masks: new Uint32Array(0),
+      maskTicket: 0,
       topLogprobs: all(-1),
       wantedStart: all(0, S + 1),
       wantedIds: ints([]),

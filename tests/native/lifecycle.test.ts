@@ -132,6 +132,8 @@ describe("a process", () => {
     ["exit", "ends at once when it exits under a step that runs for minutes", ""],
     ["throw", "ends at once when an exception ends it under such a step", "done\n"],
     ["pack", "ends at once when it exits while a matrix is packed", ""],
+    ["masks-exit", "ends at once when it exits under a step that waits for its masks", ""],
+    ["masks-collect", "ends when the plan of such a step is collected", "done\n"],
     ["worker-terminate", "goes on when a worker is terminated under such a step", "done\n"],
     ["worker-exit", "goes on when a worker exits under such a step", "done\n"],
     ["collect", "frees runtimes, plans and weights that nobody closes", "done\n"],

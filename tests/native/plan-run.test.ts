@@ -383,13 +383,19 @@ describe("runPlan refuses", () => {
     [
       "a mask that is not there",
       { maskIndex: Int32Array.of(0, -1) },
-      "inputs.maskIndex[0] must be an integer from -1 to -1, got 0",
+      "inputs.maskIndex[0] names entry 0 of the mask table, which is empty",
     ],
     [
-      "half a mask",
-      { masks: new Uint32Array(3) },
-      "inputs.masks must hold a multiple of 2 words (one bit per id of the vocabulary), got 3",
+      "a mask that no table holds",
+      { maskIndex: Int32Array.of(-1, 65536) },
+      "inputs.maskIndex[1] must be an integer from -2 to 65535, got 65536",
     ],
+    [
+      "a late mask without a ticket",
+      { maskIndex: Int32Array.of(-1, -2) },
+      "inputs.maskTicket must not be 0: row 1 has a late mask",
+    ],
+    ["half a ticket", { maskTicket: 0.5 }, "inputs.maskTicket must be an integer from 0 to 9007199254740991, got 0.5"],
     [
       "more logprobs than ids",
       { topLogprobs: Int32Array.of(51, -1) },

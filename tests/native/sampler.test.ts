@@ -47,8 +47,11 @@ function logitsPlan(rows: Float32Array[], maxRows = 64): NativePlan {
 async function sample(logits: Float32Array[], rows: RowSpec[], masks?: Uint32Array): Promise<StepOutputs> {
   const plan = logitsPlan(logits);
   const tokens = logits.map((_, i) => i);
+  const words = Math.ceil(logits[0].length / 32);
+  for (let i = 0; masks && i < masks.length / words; i++)
+    addon.setMask(plan, i, masks.subarray(i * words, (i + 1) * words));
   try {
-    return await addon.runPlan(plan, step([{ tokens }], rows, { masks, pageSize: 4 }));
+    return await addon.runPlan(plan, step([{ tokens }], rows));
   } finally {
     addon.closePlan(plan);
   }

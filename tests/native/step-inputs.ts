@@ -26,6 +26,7 @@ export interface RowSpec {
   seen?: [number, number][];
   /** [id, bias] */
   bias?: [number, number][];
+  /** Entry of the mask table; -2 = late. */
   mask?: number;
   top?: number;
   wanted?: number[];
@@ -74,7 +75,7 @@ export function stepInputs(spec: {
     biasIds: Int32Array.from(rows.flatMap((r) => (r.bias ?? []).map(([id]) => id))),
     biasValues: Float32Array.from(rows.flatMap((r) => (r.bias ?? []).map(([, value]) => value))),
     maskIndex: Int32Array.from(rows.map((r) => r.mask ?? -1)),
-    masks: new Uint32Array(0),
+    maskTicket: 0,
     topLogprobs: Int32Array.from(rows.map((r) => r.top ?? -1)),
     wantedStart: starts(rows.map((r) => r.wanted?.length ?? 0)),
     wantedIds: Int32Array.from(rows.flatMap((r) => r.wanted ?? [])),
@@ -88,8 +89,9 @@ export function stepInputs(spec: {
 export function step(
   sequences: SequenceSpec[],
   rows: RowSpec[] = [],
-  options: { pageSize?: number; masks?: Uint32Array; logits?: boolean; hidden?: boolean } = {},
+  options: { pageSize?: number; ticket?: number; logits?: boolean; hidden?: boolean } = {},
 ): StepInputs {
-  const { pageSize, masks = new Uint32Array(0), logits = false, hidden = false } = options;
-  return stepInputs({ sequences, rows, pageSize, overrides: { masks, returnLogits: logits, returnHidden: hidden } });
+  const { pageSize, ticket = 0, logits = false, hidden = false } = options;
+  const overrides = { maskTicket: ticket, returnLogits: logits, returnHidden: hidden };
+  return stepInputs({ sequences, rows, pageSize, overrides });
 }

@@ -105,7 +105,7 @@ export class FakeRunner implements ModelRunner {
   async forward(given: StepInputs): Promise<StepOutputs> {
     // The contract: arrays are copied at submit.
     const inputs = Object.fromEntries(
-      Object.entries(given).map(([key, value]) => [key, typeof value === "boolean" ? value : value.slice()]),
+      Object.entries(given).map(([key, value]) => [key, typeof value === "object" ? value.slice() : value]),
     ) as unknown as StepInputs;
     const step = this.steps.push(this.#check(inputs)) - 1;
     // The native runner answers from the event loop, never from a microtask.
@@ -240,6 +240,8 @@ export class FakeRunner implements ModelRunner {
       hidden: inputs.returnHidden ? Float32Array.from(out.hidden) : null,
       startNs: 0,
       endNs: 0,
+      maskWaitNs: 0,
+      sampleNs: 0,
     };
   }
 }
