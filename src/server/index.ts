@@ -2,4 +2,3 @@
 export { type ServerConfig, TOOL_CALL_PARSERS, type ToolCallParserName } from "./config.js";
 export type { ServerTokenizer } from "./context.js";
 export { createServer, type RunningServer, type ServerOptions, startServer } from "./server.js";
-export { type ToolCallEvent, ToolCallParser } from "./tool-calls.js";

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import type { FinishReason, GenerateChunk } from "../core/protocol.js";
+import { ToolCallParser } from "../core/tool-calls.js";
 import type { ServerContext } from "./context.js";
 import { abortError, replyError } from "./error-reply.js";
 import { type ChatPlan, toChatPlan } from "./openai-chat-request.js";
@@ -10,7 +11,6 @@ import { chatLogprobs } from "./openai-logprobs.js";
 import { chatSchema } from "./openai-schema.js";
 import { describeRoute } from "./openapi.js";
 import { runRequests, streamReply } from "./run-requests.js";
-import { ToolCallParser } from "./tool-calls.js";
 
 interface WireToolCall {
   id: string;

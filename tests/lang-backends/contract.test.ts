@@ -9,7 +9,6 @@ import { type FakeAnswer, FakeBackend } from "../../src/lang/backends/fake.js";
 import { openaiBackend } from "../../src/lang/backends/openai.js";
 import { BackendError } from "../../src/lang/errors.js";
 import { startServer } from "../../src/server/server.js";
-import { ToolCallParser } from "../../src/server/tool-calls.js";
 import { type BackendUnderTest, runBackendContract, type Script } from "../contracts/backend.js";
 import { silent } from "../server/harness.js";
 import { aiSdkModel } from "./ai-sdk-model.js";
@@ -84,7 +83,7 @@ runBackendContract({
   create: async () => {
     const engine = new ScriptedEngine();
     return {
-      backend: engineBackend(engine, { toolParser: (names) => new ToolCallParser(names) }),
+      backend: engineBackend(engine),
       script: (script) => {
         engine.script = script;
       },

@@ -104,10 +104,10 @@ describe("the engine as a backend", () => {
     });
   });
 
-  it("takes tools only with a parser, and cannot force a call", async () => {
+  it("takes tools unless told not to, and cannot force a call", async () => {
     const tools = [{ type: "function" as const, function: { name: "add" } }];
-    const plain = engineBackend(engine);
-    expect(plain.capabilities.tools).toBe(false);
+    expect(engineBackend(engine).capabilities.tools).toBe(true);
+    expect(engineBackend(engine, { toolParser: null }).capabilities.tools).toBe(false);
     const parser = () => ({ push: (piece: string) => [{ type: "text" as const, text: piece }], flush: () => [] });
     const backend = engineBackend(engine, { toolParser: parser });
     const forced = collect(backend.generate(requestOf(backend, { tools, toolChoice: "required" })));

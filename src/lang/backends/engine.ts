@@ -12,6 +12,7 @@ import type {
   TokenLogprob,
   Usage,
 } from "../../core/protocol.js";
+import { ToolCallParser } from "../../core/tool-calls.js";
 import { BackendError, CapabilityError } from "../errors.js";
 import { healedStart } from "../token-healing.js";
 import {
@@ -44,10 +45,10 @@ export type ToolParserEvent = { type: "text"; text: string } | { type: "call"; n
 
 export interface EngineBackendOptions {
   /**
-   * Makes the parser of one answer, for the tools it was offered. How a model writes calls is its own; without a parser
-   * the backend takes no tools.
+   * Makes the parser of one answer, for the tools it was offered; null: the backend takes no tools.
+   * @default the one for `<tool_call>` blocks, as Qwen and Hermes models write them
    */
-  toolParser?: (toolNames: readonly string[]) => ToolParser;
+  toolParser?: ((toolNames: readonly string[]) => ToolParser) | null;
   /** Prefix-cache namespace of everything that goes through this backend. */
   extraKey?: string;
 }
@@ -66,12 +67,15 @@ class EngineBackend implements Backend {
   readonly capabilities: BackendCapabilities;
   readonly countTokens?: (text: string) => number;
   readonly #engine: EngineLike;
-  readonly #options: EngineBackendOptions;
+  readonly #toolParser: ((toolNames: readonly string[]) => ToolParser) | null;
+  readonly #extraKey: string | undefined;
 
   constructor(engine: EngineLike, options: EngineBackendOptions) {
     const { servedModelName, isGeneration, hasChatTemplate } = engine.model;
     this.#engine = engine;
-    this.#options = options;
+    const { toolParser = (names) => new ToolCallParser(names), extraKey } = options;
+    this.#toolParser = toolParser;
+    this.#extraKey = extraKey;
     this.name = `engine(${servedModelName})`;
     this.model = servedModelName;
     this.capabilities = {
@@ -84,7 +88,7 @@ class EngineBackend implements Backend {
       logprobs: true,
       images: false,
       video: false,
-      tools: options.toolParser !== undefined,
+      tools: isGeneration && hasChatTemplate && toolParser !== null,
       reasoning: false,
       prefixHint: isGeneration,
     };
@@ -102,7 +106,7 @@ class EngineBackend implements Backend {
     const names = tools.map((tool) => tool.function.name);
     const answers = Array.from(
       { length: sampling.n ?? this.#engine.model.preferredSamplingParams.n ?? 1 },
-      () => new Answer(names.length > 0 ? (this.#options.toolParser?.(names) ?? null) : null),
+      () => new Answer(names.length > 0 ? (this.#toolParser?.(names) ?? null) : null),
     );
     const usages = new UsageSum();
     const chunks = this.#chunks({
@@ -202,7 +206,7 @@ class EngineBackend implements Backend {
   /** @throws BackendError; `signal.reason` when aborted */
   async *#chunks(request: GenerateRequest & { signal: AbortSignal }): AsyncGenerator<GenerateChunk, void, undefined> {
     const { signal } = request;
-    const { extraKey } = this.#options;
+    const extraKey = this.#extraKey;
     signal.throwIfAborted();
     try {
       for await (const chunk of this.#engine.generate({ ...request, ...(extraKey !== undefined && { extraKey }) })) {

@@ -1,6 +1,6 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { type ToolCallEvent, ToolCallParser } from "../../src/server/tool-calls.js";
+import { type ToolCallEvent, ToolCallParser } from "../../src/core/tool-calls.js";
 
 const TOOLS = ["get_weather", "add"];
 
