@@ -13,6 +13,7 @@ export const ERRORS = {
   UNAUTHORIZED: { status: 401, exit: 2, summary: "The API key is missing or wrong." },
   NOT_FOUND: { status: 404, exit: 2, summary: "The named model, route, or request does not exist." },
   ABORTED: { status: 499, exit: 130, summary: "The caller aborted the request." },
+  TIMEOUT: { status: 504, exit: 1, summary: "The request's timeout_s passed before its answer began." },
   QUEUE_FULL: { status: 503, exit: 1, summary: "Too many requests are waiting; retry later." },
   SHUTTING_DOWN: { status: 503, exit: 1, summary: "The server is draining and takes no new requests." },
   ENGINE_FAILED: { status: 500, exit: 1, summary: "The engine failed while running the request." },

@@ -64,7 +64,41 @@ export interface GenerateRequest {
   signal?: AbortSignal;
   /** Prefix-cache namespace: requests with different keys never share pages. */
   extraKey?: string;
+  /** Which requests go first; needs `enablePriorityScheduling`. @default the lowest */
+  priority?: number;
+  /** Whose share of the engine this takes, with `enableTenantFairness`. @default "", which is a tenant too */
+  tenant?: string;
+  /** Seconds after which the request is aborted, wherever it is. What it has produced until then is delivered. @default none */
+  timeoutSeconds?: number;
+  /** Continue an earlier request of a session (`openSession`). */
+  session?: SessionParams;
 }
+
+/** Where in a session a prompt belongs: after the tokens of the session's request `rid`. */
+export interface SessionParams {
+  id: string;
+  /** Earlier request to continue; absent = a fresh start within the session. */
+  rid?: string;
+  /** Tokens of the earlier prompt + output to keep, counted from the end when negative; absent or 0 = all. */
+  offset?: number;
+  /** Forget what continued `rid` so far (abort it where it runs); without `rid` forget the whole session. @default false */
+  replace?: boolean;
+  /** Continue the earlier prompt without its output. @default false */
+  dropPreviousOutput?: boolean;
+}
+
+export interface SessionOptions {
+  /** @default a fresh one */
+  id?: string;
+  /** Most tokens the session keeps; 0 = as many as come. @default 0 */
+  capacity?: number;
+  /** Closes itself when unused for so long. @default never */
+  timeoutSeconds?: number;
+}
+
+/** What happens to running and waiting requests when generation is paused. */
+export type PauseMode = "abort" | "retract" | "in_place";
+export const PAUSE_MODES: readonly PauseMode[] = ["abort", "retract", "in_place"];
 
 export type FinishReason =
   | { type: "stop"; matched: number | string }
@@ -182,8 +216,12 @@ export interface EngineStats {
     retractedTokens: number;
     prefillSteps: number;
     decodeSteps: number;
+    /** Running requests that gave way to a higher priority. */
+    preemptions: number;
     evictedTokens: number;
   };
+  /** `pauseGeneration` was called and `continueGeneration` was not. */
+  isPaused: boolean;
   kernels: { tier: string; reason: string; threads: number };
   memory: { weightsBytes: number; kvBytes: number; arenaBytes: number; rssBytes: number };
   uptimeSeconds: number;
@@ -200,6 +238,13 @@ export interface EngineApi {
   encode?(text: string, addSpecialTokens?: boolean): Promise<readonly number[]>;
   /** Empties the prefix cache. false when requests run or wait (after `timeoutSeconds` of waiting). */
   flushCache(options?: { timeoutSeconds?: number }): Promise<boolean>;
+  /** No steps until `continueGeneration`; new requests wait. Absent where there is no scheduler at hand. */
+  pauseGeneration?(mode: PauseMode): Promise<void>;
+  continueGeneration?(): void;
+  /** Opens a session and returns its id. Absent where there are none. */
+  openSession?(options?: SessionOptions): string;
+  /** Forgets a session; false when there is none of that id. Running requests go on. */
+  closeSession?(id: string): boolean;
   /** Aborts what runs, frees everything. Idempotent. */
   close(): Promise<void>;
 }

@@ -44,6 +44,16 @@ export interface EngineConfig {
   maxPrefillTokens: number;
   /** Order of the waiting queue (policy.ts). @default "fcfs" */
   schedulePolicy: SchedulePolicy;
+  /** Requests of a higher `priority` go first, and running ones of a lower may have to give way. @default false */
+  enablePriorityScheduling: boolean;
+  /** A smaller number is a higher priority. @default false */
+  scheduleLowPriorityValuesFirst: boolean;
+  /** A running request gives way when its priority is lower by more than this. @default 10 */
+  prioritySchedulingPreemptionThreshold: number;
+  /** Tenants take turns, by tokens (fair-share.ts). @default false */
+  enableTenantFairness: boolean;
+  /** Tokens per tenant and round. @default 512 */
+  tenantQuantum: number;
   /** Larger reserves more pages for answers and admits fewer requests at once. @default 1.0 */
   scheduleConservativeness: number;
   /** Tokens per KV page: 1, 8, 16, 32 or 64. Prefixes are shared in whole pages. @default 16 */
@@ -91,6 +101,11 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   chunkedPrefillSize: 512,
   maxPrefillTokens: 16384,
   schedulePolicy: "fcfs",
+  enablePriorityScheduling: false,
+  scheduleLowPriorityValuesFirst: false,
+  prioritySchedulingPreemptionThreshold: 10,
+  enableTenantFairness: false,
+  tenantQuantum: 512,
   scheduleConservativeness: 1,
   pageSize: 16,
   disableRadixCache: false,
@@ -151,6 +166,11 @@ const CHECKS: { readonly [K in keyof EngineConfig]: Check } = {
   chunkedPrefillSize: [(x) => x === -1 || isInteger(1)(x), "-1 (off) or an integer >= 1"],
   maxPrefillTokens: integer(1),
   schedulePolicy: oneOf(SCHEDULE_POLICIES),
+  enablePriorityScheduling: flag,
+  scheduleLowPriorityValuesFirst: flag,
+  prioritySchedulingPreemptionThreshold: [(x) => isNumber(x) && x >= 0, "a number >= 0"],
+  enableTenantFairness: flag,
+  tenantQuantum: integer(1),
   scheduleConservativeness: [(x) => isNumber(x) && x >= 0, "a number >= 0"],
   pageSize: oneOf(PAGE_SIZES),
   disableRadixCache: flag,

@@ -58,11 +58,22 @@ export class DecodeSet {
   /** Pages the running requests are expected to take beyond those they have. */
   reservedPages(): number {
     let pages = 0;
-    for (const req of this.reqs) {
-      const tokens = req.length + Math.ceil(reservedTokens(req) * this.#ratio);
-      pages += Math.max(0, this.#kv.pool.pagesFor(tokens) - req.pages.length);
-    }
+    for (const req of this.reqs) pages += this.reservedPagesOf(req);
     return pages;
+  }
+
+  /** Of these, the pages of one request. */
+  reservedPagesOf(req: Req): number {
+    const tokens = req.length + Math.ceil(reservedTokens(req) * this.#ratio);
+    return Math.max(0, this.#kv.pool.pagesFor(tokens) - req.pages.length);
+  }
+
+  /** Takes requests out of the set to make room for others. What they computed stays cached. */
+  giveWay(victims: readonly Req[]): void {
+    for (const victim of victims) {
+      this.remove(victim);
+      this.#kv.release(victim, true);
+    }
   }
 
   /** Nothing runs or waits: what was learnt about answer lengths no longer holds. */
@@ -81,8 +92,7 @@ export class DecodeSet {
     if (partial) order.unshift(partial);
     while (order.length > 1 && this.#pagesForSteps(RETRACT_STEPS) > this.#kv.availablePages) {
       const victim = order.shift() as Req;
-      this.remove(victim);
-      this.#kv.release(victim, true);
+      this.giveWay([victim]);
       victims.push(victim);
     }
     this.#ratio = Math.max(this.#ratio, this.#observedRatio());

@@ -16,8 +16,10 @@ import type {
   GenerateChunk,
   GenerateRequest,
   ModelInfo,
+  PauseMode,
   ScoreRequest,
   ScoreResult,
+  SessionOptions,
 } from "../core/protocol.js";
 import { resolveSamplingParams, type SamplingParams } from "../core/sampling-params.js";
 import { createDetokenizer } from "../tokenizer/detokenizer.js";
@@ -25,6 +27,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { RowOutput } from "./batch.js";
 import { ChunkStream } from "./chunk-stream.js";
 import { type EngineConfig, prefillStepTokens } from "./config.js";
+import { FairShare } from "./fair-share.js";
 import { type LoadOptions, loadEngineParts } from "./load.js";
 import type { ModelRunner } from "./model-runner.js";
 import { AnswerOutput, ProbeOutput, TokenTexts } from "./output.js";
@@ -33,12 +36,15 @@ import { checkLogprobs, fitPrompt, type LongTextEncoder, PromptEncoder } from ".
 import { createRandom } from "./random.js";
 import { type Probe, Req } from "./request.js";
 import { Scheduler } from "./scheduler.js";
+import { type SessionNode, Sessions } from "./sessions.js";
 import { StopMatcher } from "./stop-matcher.js";
 import { TimeSlices } from "./time-slices.js";
 
 /** Prompt tokens the detokenizer sees before the answer, for spaces and split characters at its start. */
 const PROMPT_TAIL = 64;
 const ABORTED = "The caller aborted the request.";
+/** Longest delay of a Node timer, in seconds. */
+const MAX_TIMEOUT = (2 ** 31 - 1) / 1000;
 
 /** What an engine is made of; {@link Engine.load} makes these from a model, tests from fakes. */
 export interface EngineParts {
@@ -64,6 +70,7 @@ export class Engine implements EngineApi {
   readonly #texts: TokenTexts;
   readonly #random: Random;
   readonly #rids = new Set<string>();
+  readonly #sessions = new Sessions();
   readonly #startedAt = performance.now();
   #closed: Promise<void> | null = null;
 
@@ -82,6 +89,9 @@ export class Engine implements EngineApi {
       maxRunningRequests: config.maxRunningRequests,
       maxQueuedRequests: config.maxQueuedRequests,
       policy: config.schedulePolicy,
+      byPriority: config.enablePriorityScheduling,
+      preemptionThreshold: config.prioritySchedulingPreemptionThreshold,
+      fairShare: config.enableTenantFairness ? new FairShare(config.tenantQuantum) : null,
       conservativeness: config.scheduleConservativeness,
       disableRadixCache: config.disableRadixCache,
       decodeLogInterval: config.decodeLogInterval,
@@ -173,8 +183,25 @@ export class Engine implements EngineApi {
     }
   }
 
+  pauseGeneration(mode: PauseMode): Promise<void> {
+    return this.#scheduler.pause(mode);
+  }
+
+  continueGeneration(): void {
+    this.#scheduler.resume();
+  }
+
+  openSession(options: SessionOptions = {}): string {
+    return this.#sessions.open(options);
+  }
+
+  closeSession(id: string): boolean {
+    return this.#sessions.close(id);
+  }
+
   close(): Promise<void> {
     this.#closed ??= (async () => {
+      this.#sessions.closeAll();
       await this.#scheduler.close();
       await this.#encoders?.close();
       await this.#runner.close();
@@ -188,16 +215,22 @@ export class Engine implements EngineApi {
 
   async #startGenerate(request: GenerateRequest, call: GenerateCall): Promise<void> {
     const receivedAt = performance.now();
+    const { signal, session } = request;
+    let node: SessionNode | null = null;
     try {
       if (this.config.isEmbedding)
         throw new SglangError("UNSUPPORTED", "An engine started with --is-embedding cannot generate text.");
+      const timer = this.#deadline(request, call);
       const rid = this.#claimRid(request.rid);
       call.onEnd = () => {
         this.#rids.delete(rid);
-        request.signal?.removeEventListener("abort", call.abort);
+        node?.ended();
+        clearTimeout(timer);
+        signal?.removeEventListener("abort", call.abort);
       };
-      request.signal?.addEventListener("abort", call.abort, { once: true });
-      if (request.signal?.aborted) call.abort();
+      signal?.addEventListener("abort", call.abort, { once: true });
+      if (signal?.aborted) call.abort();
+      const priority = this.#priority(request.priority);
 
       const params = await this.#slices.run(() =>
         resolveSamplingParams(request.samplingParams, {
@@ -205,6 +238,7 @@ export class Engine implements EngineApi {
           defaults: this.model.preferredSamplingParams,
         }),
       );
+      if (session && params.n > 1) throw invalidField("sampling_params.n", "1 in a session", params.n);
       const encoded = call.aborted ? null : await this.#encoder.encode(request.prompt);
       await this.#slices.run(() => {
         if (!encoded || call.aborted) {
@@ -212,15 +246,42 @@ export class Engine implements EngineApi {
           return;
         }
         const isExplicit = request.samplingParams?.maxNewTokens !== undefined;
-        const { ids, maxNewTokens } = this.#fit(encoded, params.maxNewTokens, isExplicit);
+        let prompt: readonly number[] = encoded;
+        if (session) [prompt, node] = this.#sessions.add(session, rid, encoded, this.tokenizer.bosTokenId);
+        const { ids, maxNewTokens } = this.#fit(prompt, params.maxNewTokens, isExplicit);
         checkLogprobs(request.logprobs, ids.length, this.#encoder);
-        const reqs = this.#answers(request, call, { rid, ids, params, maxNewTokens, receivedAt });
+        const reqs = this.#answers(request, call, { rid, ids, params, maxNewTokens, receivedAt, priority });
         this.#scheduler.enqueue(reqs);
         call.started(reqs, this.#scheduler);
+        node?.started(reqs[0], call.abort);
       });
     } catch (error) {
+      if (session && node) this.#sessions.remove(session.id, node);
       call.end(error as Error);
     }
+  }
+
+  /** Starts the clock of a request's timeout. */
+  #deadline({ timeoutSeconds }: GenerateRequest, call: GenerateCall): NodeJS.Timeout | undefined {
+    if (timeoutSeconds === undefined) return undefined;
+    if (!(timeoutSeconds > 0 && timeoutSeconds <= MAX_TIMEOUT))
+      throw invalidField("timeout_s", `a number of seconds above 0, at most ${MAX_TIMEOUT}`, timeoutSeconds);
+    return setTimeout(() => call.expire(timeoutSeconds), timeoutSeconds * 1000).unref();
+  }
+
+  /** A request's priority, larger first; without one it has the lowest. */
+  #priority(given: number | undefined): number {
+    if (given === undefined) return Number.NEGATIVE_INFINITY;
+    if (!Number.isSafeInteger(given)) throw invalidField("priority", "an integer", given);
+    const { enablePriorityScheduling, scheduleLowPriorityValuesFirst } = this.config;
+    if (!enablePriorityScheduling && given !== 0) {
+      throw new SglangError(
+        "UNSUPPORTED",
+        `priority ${given} would have no effect: start the server with --enable-priority-scheduling, or leave it out.`,
+        { field: "priority" },
+      );
+    }
+    return scheduleLowPriorityValuesFirst ? -given : given;
   }
 
   /** The n independent requests of one generate request; they share the prompt's pages through the prefix cache. */
@@ -233,9 +294,10 @@ export class Engine implements EngineApi {
       params: SamplingParams;
       maxNewTokens: number;
       receivedAt: number;
+      priority: number;
     },
   ): Req[] {
-    const { rid, ids, params, maxNewTokens, receivedAt } = given;
+    const { rid, ids, params, maxNewTokens, receivedAt, priority } = given;
     const stopIds = new Set(params.stopTokenIds);
     if (!params.ignoreEos) for (const id of this.tokenizer.eosTokenIds) stopIds.add(id);
     const seed = params.seed ?? Math.floor(this.#random() * 2 ** 32);
@@ -271,6 +333,8 @@ export class Engine implements EngineApi {
         seed: BigInt(seed) + BigInt(index),
         stopIds,
         namespace: request.extraKey,
+        priority,
+        tenant: request.tenant,
         logprobs: request.logprobs,
         receivedAt,
         output,
@@ -361,10 +425,24 @@ class GenerateCall implements AsyncIterableIterator<GenerateChunk> {
   #reqs: readonly Req[] = [];
   #scheduler: Scheduler | null = null;
 
-  readonly abort = (): void => {
+  #abortMessage = ABORTED;
+  #abortStatus: number | undefined;
+
+  readonly abort = (): void => this.#abortAll();
+
+  /** The request's timeout has passed. An answer that has begun ends as it is; one that has not is an error. */
+  expire(seconds: number): void {
+    if (this.aborted) return;
+    this.#abortMessage = `The request's timeout_s of ${seconds} s has passed.`;
+    this.#abortStatus = 504;
+    this.#abortAll();
+  }
+
+  #abortAll(): void {
     this.aborted = true;
-    for (const req of this.#reqs) this.#scheduler?.abort(req, ABORTED);
-  };
+    for (const req of this.#reqs)
+      this.#scheduler?.abort(req, this.#abortMessage, req.outputLength === 0 ? this.#abortStatus : undefined);
+  }
 
   started(reqs: readonly Req[], scheduler: Scheduler): void {
     this.#reqs = reqs;
@@ -391,7 +469,7 @@ class GenerateCall implements AsyncIterableIterator<GenerateChunk> {
         index,
         textDelta: "",
         tokenIdsDelta: [],
-        finishReason: { type: "abort", message: ABORTED },
+        finishReason: { type: "abort", message: this.#abortMessage, statusCode: this.#abortStatus },
         usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
         timing: { queuedMs: 0, firstTokenMs: null, totalMs: 0, retractions: 0 },
       });

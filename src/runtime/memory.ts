@@ -29,11 +29,14 @@ function field(text: string | null, name: string): number {
   return match ? Number(match[1]) : 0;
 }
 
-/** Free bytes of one control group; null when it sets no limit. */
+/** Free bytes of one control group; null when it sets no limit. Above version 2's `high` the kernel swaps and throttles. */
 function groupHeadroom(folder: string, version: 1 | 2): number | null {
-  const [limitFile, usageFile] =
-    version === 2 ? ["memory.max", "memory.current"] : ["memory.limit_in_bytes", "memory.usage_in_bytes"];
-  const limit = Number(read(join(folder, limitFile)) ?? "none");
+  const [limitFiles, usageFile] =
+    version === 2
+      ? [["memory.max", "memory.high"], "memory.current"]
+      : [["memory.limit_in_bytes"], "memory.usage_in_bytes"];
+  const limits = limitFiles.map((file) => Number(read(join(folder, file)) ?? "none"));
+  const limit = Math.min(...limits.filter((bytes) => !Number.isNaN(bytes)));
   const usage = Number(read(join(folder, usageFile)) ?? "none");
   if (!(limit < NO_LIMIT) || Number.isNaN(usage)) return null;
   const stat = read(join(folder, "memory.stat"));

@@ -8,10 +8,12 @@
  * A request waits for another one that is being prefilled right now when it would compute a long common prefix a second
  * time: one step later it finds that prefix in the cache. The n answers to one prompt share it this way.
  */
+import { type AdmissionOrderOptions, admissionOrder } from "./admission-order.js";
 import type { Batch, BatchItem } from "./batch.js";
 import { type DecodeSet, reservedTokens } from "./decode.js";
 import type { KvCache } from "./kv-cache.js";
-import { MAX_MATCHED_QUEUE, orderWaiting, type Random, type SchedulePolicy } from "./policy.js";
+import { MAX_MATCHED_QUEUE } from "./policy.js";
+import { chooseVictims } from "./preemption.js";
 import type { Req } from "./request.js";
 
 /** Tokens that must be saved for a request to wait for another one's prefix ... */
@@ -21,11 +23,12 @@ const MIN_SHARED_IN_GROUP = 16;
 /** Decode steps between two tries to admit while the pool is too full. Finished requests end the pause at once. */
 const RETRY_STEPS = 16;
 
-export interface PrefillLimits {
+export interface PrefillOptions extends AdmissionOrderOptions {
   /** Most prompt tokens in one batch. */
   stepTokens: number;
   maxRunningRequests: number;
-  policy: SchedulePolicy;
+  /** With `byPriority`: how much lower a running request's priority must be for it to give way. */
+  preemptionThreshold: number;
 }
 
 export class PrefillQueue {
@@ -34,14 +37,14 @@ export class PrefillQueue {
   /** The request that is partly computed. */
   partial: Req | null = null;
   readonly #kv: KvCache;
-  readonly #limits: PrefillLimits;
-  readonly #random: Random;
+  readonly #options: PrefillOptions;
   #pause = 0;
+  /** Running requests that gave way to a higher priority. */
+  preemptions = 0;
 
-  constructor(kv: KvCache, limits: PrefillLimits, random: Random) {
+  constructor(kv: KvCache, options: PrefillOptions) {
     this.#kv = kv;
-    this.#limits = limits;
-    this.#random = random;
+    this.#options = options;
   }
 
   enqueue(req: Req): void {
@@ -65,15 +68,37 @@ export class PrefillQueue {
     if (index >= 0) this.waiting.splice(index, 1);
   }
 
-  /** Pages became available: admission is worth another try. */
+  /** Admission is worth another try at once. */
   retry(): void {
     this.#pause = 0;
+  }
+
+  /** A request has ended. Its pages are available: admission is worth another try. */
+  ended(req: Req): void {
+    this.#pause = 0;
+    this.#options.fairShare?.end(req);
+  }
+
+  /** The waiting request that gives up its place in a full queue to one of `priority`: the lowest and latest; null = none is lower. */
+  outranked(priority: number): Req | null {
+    if (!this.#options.byPriority) return null;
+    let last: Req | null = null;
+    for (const req of this.waiting) {
+      if (req.abortMessage !== null || req.priority >= priority) continue;
+      if (
+        !last ||
+        req.priority < last.priority ||
+        (req.priority === last.priority && req.receivedAt >= last.receivedAt)
+      )
+        last = req;
+    }
+    return last;
   }
 
   /** The next prefill batch with its pages taken, or null when nothing can be admitted now. */
   nextBatch(decode: DecodeSet): Batch | null {
     const items: BatchItem[] = [];
-    let budget = this.#limits.stepTokens;
+    let budget = this.#options.stepTokens;
     if (this.partial) {
       const item = this.#continuePartial(this.partial, budget);
       if (!item) return null;
@@ -85,11 +110,45 @@ export class PrefillQueue {
   }
 
   #mayAdmit(decode: DecodeSet, admitted: number): boolean {
-    if (this.waiting.length === 0 || decode.reqs.length + admitted >= this.#limits.maxRunningRequests) return false;
+    if (this.waiting.length === 0) return false;
+    if (this.#mayPreempt(decode)) return true;
+    if (decode.reqs.length + admitted >= this.#options.maxRunningRequests) return false;
     if (this.#pause > 0 && decode.reqs.length > 0) {
       this.#pause--;
       return false;
     }
+    return true;
+  }
+
+  /** Does anyone wait to whom a running request would have to give way? */
+  #mayPreempt(decode: DecodeSet): boolean {
+    const { byPriority, preemptionThreshold } = this.#options;
+    if (!byPriority || decode.reqs.length === 0) return false;
+    let highest = Number.NEGATIVE_INFINITY;
+    for (const { priority } of this.waiting) if (priority > highest) highest = priority;
+    return decode.reqs.some(({ priority }) => highest - priority > preemptionThreshold);
+  }
+
+  /**
+   * Is there a slot, and room for the prompt and all it may answer, beside what running and admitted requests will need?
+   * If not, may running requests of a lower priority be made to give way?
+   * @param answers pages reserved for the answers of the `admitted` requests of this batch
+   */
+  #hasRoom(req: Req, decode: DecodeSet, admitted: number, answers: number): boolean {
+    const { maxRunningRequests, byPriority, preemptionThreshold } = this.#options;
+    // Alone it always fits (the engine refuses what cannot): a reservation must not keep it out for ever.
+    const isAlone = decode.reqs.length + admitted === 0;
+    const lacking = {
+      slots: decode.reqs.length + admitted + 1 - maxRunningRequests,
+      pages: isAlone ? 0 : this.#reservation(req) + answers + decode.reservedPages() - this.#kv.availablePages,
+    };
+    if (lacking.slots <= 0 && lacking.pages <= 0) return true;
+    if (!byPriority) return false;
+    const victims = chooseVictims(req, decode, lacking, preemptionThreshold);
+    if (!victims) return false;
+    decode.giveWay(victims);
+    this.requeue(victims);
+    this.preemptions += victims.length;
     return true;
   }
 
@@ -111,29 +170,28 @@ export class PrefillQueue {
   }
 
   #admit(decode: DecodeSet, items: BatchItem[], stepTokens: number): void {
-    const { maxRunningRequests, policy } = this.#limits;
+    const { maxRunningRequests, byPriority, fairShare } = this.#options;
     let budget = stepTokens;
-    let reserved = decode.reservedPages();
-    for (const { req } of items) reserved += this.#reservation(req);
-    const order = orderWaiting(policy, this.waiting, this.#kv.radix, this.#random).slice(0, MAX_MATCHED_QUEUE);
+    let answers = 0;
+    for (const { req } of items) answers += this.#reservation(req);
+    const order = admissionOrder(this.waiting, this.#kv.radix, this.#options).slice(0, MAX_MATCHED_QUEUE);
     const admitted = new Set<Req>();
     for (const req of order) {
-      if (budget <= 0 || decode.reqs.length + items.length >= maxRunningRequests) break;
+      const isFull = decode.reqs.length + items.length >= maxRunningRequests;
+      if (budget <= 0 || (isFull && !byPriority)) break;
       this.#kv.match(req);
       if (this.#sharesWithBatch(req, items)) {
         this.#kv.release(req, false);
         continue;
       }
-      const alone = decode.reqs.length === 0 && items.length === 0;
       const end = this.#chunkEnd(req, budget);
-      // Alone it always fits (the engine refuses what cannot): a reservation must not keep it out for ever.
-      const fits = alone || this.#reservation(req) <= this.#kv.availablePages - reserved;
-      if (!fits || !this.#kv.grow(req, end)) {
+      if (!this.#hasRoom(req, decode, items.length, answers) || !this.#kv.grow(req, end)) {
         this.#kv.release(req, false);
         this.#pause = RETRY_STEPS;
         break;
       }
-      reserved += this.#reservation(req);
+      answers += this.#reservation(req);
+      fairShare?.admit(req);
       items.push({ req, start: req.computed, end });
       admitted.add(req);
       budget -= end - req.computed;

@@ -45,6 +45,10 @@ export interface ReqInit {
   /** Token ids that end the answer; empty with ignoreEos and no stopTokenIds. */
   stopIds: ReadonlySet<number>;
   namespace?: string;
+  /** Larger goes first. @default -Infinity */
+  priority?: number;
+  /** Whose share of the engine it takes (fair-share.ts). @default "" */
+  tenant?: string;
   logprobs?: LogprobRequest;
   probe?: Probe;
   /** When the caller asked, on performance.now's clock. @default now */
@@ -59,6 +63,8 @@ export class Req {
   readonly maxNewTokens: number;
   readonly stopIds: ReadonlySet<number>;
   readonly namespace: string;
+  readonly priority: number;
+  readonly tenant: string;
   readonly probe: Probe | null;
   readonly output: ReqOutput;
   readonly sampling: ReqSampling;
@@ -72,6 +78,8 @@ export class Req {
 
   state: ReqState = "waiting";
   abortMessage: string | null = null;
+  /** HTTP status of the abort, where it is an error of the request. */
+  abortStatus: number | undefined;
   /** Tokens whose keys and values are in `pages`. */
   computed = 0;
   pages: number[] = [];
@@ -83,6 +91,8 @@ export class Req {
   /** Prompt tokens found in the cache when first admitted; null before that. */
   cachedTokens: number | null = null;
   retractions = 0;
+  /** Its tenant has paid for the prompt (fair-share.ts). */
+  isCharged = false;
   readonly receivedAt: number;
   admittedAt: number | null = null;
   firstTokenAt: number | null = null;
@@ -97,6 +107,8 @@ export class Req {
     this.maxNewTokens = init.maxNewTokens;
     this.stopIds = init.stopIds;
     this.namespace = init.namespace ?? "";
+    this.priority = init.priority ?? Number.NEGATIVE_INFINITY;
+    this.tenant = init.tenant ?? "";
     this.probe = init.probe ?? null;
     this.output = init.output;
     this.receivedAt = init.receivedAt ?? performance.now();

@@ -15,7 +15,7 @@ export interface Load {
 }
 
 export class SchedulerStats {
-  readonly counters: Omit<EngineStats["counters"], "evictedTokens"> = {
+  readonly counters: Omit<EngineStats["counters"], "evictedTokens" | "preemptions"> = {
     requests: 0,
     aborted: 0,
     promptTokens: 0,

@@ -9,23 +9,18 @@
  */
 import { SglangError } from "../core/errors.js";
 import { logger } from "../core/logger.js";
-import type { EngineStats, FinishReason } from "../core/protocol.js";
+import type { EngineStats, FinishReason, PauseMode } from "../core/protocol.js";
 import { type Batch, isFinal, type StepOutput } from "./batch.js";
 import { DecodeSet } from "./decode.js";
 import { KvCache } from "./kv-cache.js";
 import { BatchRunner, type ModelRunner } from "./model-runner.js";
-import type { Random, SchedulePolicy } from "./policy.js";
-import { PrefillQueue } from "./prefill.js";
+import { type PrefillOptions, PrefillQueue } from "./prefill.js";
 import type { Req } from "./request.js";
 import { type Load, SchedulerStats } from "./scheduler-stats.js";
 
-export interface SchedulerOptions {
-  /** Most prompt tokens in one prefill step. */
-  stepTokens: number;
-  maxRunningRequests: number;
+export interface SchedulerOptions extends PrefillOptions {
   /** null = no limit. */
   maxQueuedRequests: number | null;
-  policy: SchedulePolicy;
   conservativeness: number;
   disableRadixCache: boolean;
   decodeLogInterval: number;
@@ -33,7 +28,6 @@ export interface SchedulerOptions {
   watchdogTimeout: number;
   /** Check page accounting after every step and throw, instead of logging when idle. For tests. */
   strict: boolean;
-  random: Random;
 }
 
 export class Scheduler {
@@ -46,6 +40,8 @@ export class Scheduler {
   readonly #aborts: Req[] = [];
   #wake: (() => void) | null = null;
   #idleWaiters: (() => void)[] = [];
+  #paused: { mode: PauseMode; carriedOut: boolean } | null = null;
+  #pauseWaiters: (() => void)[] = [];
   /** The batch between its launch and the end of its processing. */
   #step: Batch | null = null;
   #lastKind: Batch["kind"] | null = null;
@@ -62,7 +58,7 @@ export class Scheduler {
       disableRadixCache: options.disableRadixCache,
     });
     this.#runner = new BatchRunner(runner);
-    this.#prefill = new PrefillQueue(this.kv, options, options.random);
+    this.#prefill = new PrefillQueue(this.kv, options);
     this.#decode = new DecodeSet(this.kv, options.conservativeness);
     this.#stats = new SchedulerStats(options.decodeLogInterval);
     this.#done = this.#run();
@@ -78,7 +74,11 @@ export class Scheduler {
     const { maxQueuedRequests, maxRunningRequests } = this.#options;
     const { queued, running } = this.#load();
     // Requests that only wait for the next step to take them into a free slot do not count as waiting.
-    if (maxQueuedRequests !== null && queued >= maxQueuedRequests + Math.max(0, maxRunningRequests - running)) {
+    if (
+      maxQueuedRequests !== null &&
+      queued >= maxQueuedRequests + Math.max(0, maxRunningRequests - running) &&
+      !this.#displace(reqs[0])
+    ) {
       throw new SglangError(
         "QUEUE_FULL",
         `${queued} requests wait already and --max-queued-requests is ${maxQueuedRequests}; retry later.`,
@@ -90,10 +90,22 @@ export class Scheduler {
     this.#wakeUp();
   }
 
-  /** Ends a request before the next step. Does nothing when it has ended. */
-  abort(req: Req, message: string): void {
+  /** Does a waiting request of a lower priority leave the full queue to `req`? As in SGLang, it is answered with 503. */
+  #displace(req: Req): boolean {
+    const outranked = this.#prefill.outranked(req.priority);
+    if (outranked)
+      this.abort(outranked, "The queue is full and a request of a higher priority arrived; retry later.", 503);
+    return outranked !== null;
+  }
+
+  /**
+   * Ends a request before the next step. Does nothing when it has ended.
+   * @param status HTTP status when this is an error rather than the end of the answer
+   */
+  abort(req: Req, message: string, status?: number): void {
     if (req.state === "finished" || req.abortMessage !== null) return;
     req.abortMessage = message;
+    req.abortStatus = status;
     this.#aborts.push(req);
     this.#wakeUp();
   }
@@ -108,9 +120,33 @@ export class Scheduler {
     return this.isIdle ? Promise.resolve() : new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  /** Empties the prefix cache; false when requests run or wait. */
+  /**
+   * No steps until {@link resume}; requests that arrive wait. `abort` ends what runs and waits, `retract` puts what runs
+   * back into the queue (it keeps its output and is computed again), `in_place` leaves it where it is, pages and all.
+   * Resolves when the step under way, if any, is through and the mode is carried out.
+   */
+  pause(mode: PauseMode): Promise<void> {
+    this.#paused = { mode, carriedOut: false };
+    if (this.#failure || this.#closing) return Promise.resolve();
+    this.#wakeUp();
+    return new Promise((resolve) => this.#pauseWaiters.push(resolve));
+  }
+
+  resume(): void {
+    this.#paused = null;
+    this.#prefill.retry();
+    this.#settlePauses();
+    this.#wakeUp();
+  }
+
+  get isPaused(): boolean {
+    return this.#paused !== null;
+  }
+
+  /** Empties the prefix cache; false when requests run or wait. While paused, those that wait do not matter: they hold no pages. */
   flushCache(): boolean {
-    if (!this.isIdle) return false;
+    const holdsPages = this.#step !== null || this.#prefill.partial !== null || this.#decode.reqs.length > 0;
+    if (holdsPages || !(this.isIdle || this.isPaused)) return false;
     this.kv.reset();
     return true;
   }
@@ -145,7 +181,12 @@ export class Scheduler {
         inUse,
         pageSize: pool.pageSize,
       },
-      counters: { ...this.#stats.counters, evictedTokens: this.kv.evictedTokens },
+      counters: {
+        ...this.#stats.counters,
+        preemptions: this.#prefill.preemptions,
+        evictedTokens: this.kv.evictedTokens,
+      },
+      isPaused: this.isPaused,
     };
   }
 
@@ -153,6 +194,11 @@ export class Scheduler {
     try {
       while (!this.#closing) {
         this.#receive();
+        if (this.#paused) {
+          this.#carryOutPause(this.#paused);
+          await this.#sleepWhilePaused();
+          continue;
+        }
         const batch = this.#schedule();
         if (!batch) {
           await this.#sleep();
@@ -179,6 +225,38 @@ export class Scheduler {
       for (const req of [...this.#live()]) this.#endAfterFailure(req, this.#failure);
     }
     for (const resolve of this.#idleWaiters.splice(0)) resolve();
+    this.#settlePauses();
+  }
+
+  #carryOutPause(pause: { mode: PauseMode; carriedOut: boolean }): void {
+    if (!pause.carriedOut && pause.mode === "abort") {
+      for (const req of [...this.#live()]) this.abort(req, "Generation was paused, which aborts what runs.");
+      this.#receive();
+    }
+    if (!pause.carriedOut && pause.mode === "retract") this.#prefill.requeue(this.#takeRunning());
+    pause.carriedOut = true;
+    this.#settlePauses();
+  }
+
+  /** Takes every request that holds pages out of the batch, pages released and cached, latest first. */
+  #takeRunning(): Req[] {
+    const { partial } = this.#prefill;
+    const running = [...this.#decode.reqs];
+    this.#decode.giveWay(running);
+    if (partial) this.kv.release(partial, true);
+    return partial ? [...running, partial] : running;
+  }
+
+  async #sleepWhilePaused(): Promise<void> {
+    if (this.isIdle) this.#onIdle();
+    if (this.#aborts.length > 0 || this.#closing || !this.#paused?.carriedOut) return;
+    await new Promise<void>((resolve) => {
+      this.#wake = resolve;
+    });
+  }
+
+  #settlePauses(): void {
+    for (const resolve of this.#pauseWaiters.splice(0)) resolve();
   }
 
   /** Carries out the aborts that were asked for since the last step. */
@@ -297,7 +375,7 @@ export class Scheduler {
     else this.#prefill.remove(req);
     req.state = "finished";
     this.kv.release(req, keep);
-    this.#prefill.retry();
+    this.#prefill.ended(req);
   }
 
   /** Waits for the next request or abort. */
@@ -363,5 +441,5 @@ export class Scheduler {
 }
 
 function abortOf(req: Req): FinishReason {
-  return { type: "abort", message: req.abortMessage as string };
+  return { type: "abort", message: req.abortMessage as string, statusCode: req.abortStatus };
 }

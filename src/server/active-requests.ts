@@ -35,12 +35,11 @@ export class ActiveRequests {
     this.#idle = [];
   }
 
-  /** Aborts the request `rid` and, when `rid` names a batch, its members `rid_0`, `rid_1`... Returns how many. */
+  /** Aborts every request whose id begins with `rid`, as SGLang does: a request, a batch `rid_0`, `rid_1`... Returns how many. */
   abort(rid: string): number {
     let aborted = 0;
     for (const [name, controller] of this.#controllers) {
-      const member = name.startsWith(`${rid}_`) && /^\d+$/.test(name.slice(rid.length + 1));
-      if (name !== rid && !member) continue;
+      if (!name.startsWith(rid)) continue;
       controller.abort();
       aborted += 1;
     }

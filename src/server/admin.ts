@@ -2,14 +2,20 @@
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
+import { PAUSE_MODES, type PauseMode } from "../core/protocol.js";
 import type { SamplingParams } from "../core/sampling-params.js";
 import { wireName } from "../core/sampling-params.js";
 import type { ServerContext } from "./context.js";
-import { flag, text } from "./fields.js";
+import { field, flag, type Kind, text } from "./fields.js";
 import { describeRoute } from "./openapi.js";
-import { invalid, parseFields } from "./validation.js";
+import { invalid, parseFields, unsupported } from "./validation.js";
 import { VERSION } from "./version.js";
 
+const PAUSE_MODE: Kind<string> = {
+  is: (value): value is string => PAUSE_MODES.includes(value as PauseMode),
+  schema: { type: "string", enum: [...PAUSE_MODES] },
+};
+const pauseSchema = z.object({ mode: field(`one of ${PAUSE_MODES.join(", ")}`, PAUSE_MODE).nullish() });
 const abortSchema = z.object({ rid: text().nullish(), abort_all: flag().nullish() });
 
 /** Marks a route as guarded by the admin key. */
@@ -36,12 +42,35 @@ export function registerAdmin(app: FastifyInstance, context: ServerContext): voi
   });
   app.post(
     "/abort_request",
-    { ...ADMIN, schema: describeRoute("admin", "Abort a request by rid, or all", abortSchema) },
+    { ...ADMIN, schema: describeRoute("admin", "Abort the requests whose rid begins with this, or all", abortSchema) },
     (request) => {
       const { rid, abort_all } = parseFields(abortSchema, request.body);
       if (abort_all) return { aborted: context.active.abortAll() };
       if (!rid) throw invalid("rid", "Give the rid of the request to abort, or abort_all: true.");
       return { aborted: context.active.abort(rid) };
+    },
+  );
+  registerPause(app, context);
+}
+
+/** POST /pause_generation, /continue_generation. */
+function registerPause(app: FastifyInstance, { engine }: ServerContext): void {
+  app.post(
+    "/pause_generation",
+    { ...ADMIN, schema: describeRoute("admin", "Stop between two steps; requests wait", pauseSchema) },
+    async (request) => {
+      const { mode } = parseFields(pauseSchema, request.body ?? {});
+      if (!engine.pauseGeneration) throw unsupported("mode", "this engine cannot be paused");
+      await engine.pauseGeneration((mode ?? "abort") as PauseMode);
+      return { status: "ok", message: "Generation paused successfully." };
+    },
+  );
+  app.post(
+    "/continue_generation",
+    { ...ADMIN, schema: describeRoute("admin", "Go on after /pause_generation") },
+    () => {
+      engine.continueGeneration?.();
+      return { status: "ok", message: "Generation continued successfully." };
     },
   );
 }
@@ -113,6 +142,7 @@ function serverInfo(context: ServerContext) {
         token_usage: stats.tokenUsage,
         cache_hit_rate: stats.cacheHitRate,
         new_token_ratio: stats.newTokenRatio,
+        is_paused: stats.isPaused,
         pages,
         counters: stats.counters,
         uptime_seconds: stats.uptimeSeconds,

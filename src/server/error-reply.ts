@@ -5,7 +5,7 @@
  * clients (fields at the top, `code` = status) and OpenAI clients (the same under `error`, `code` = our stable code).
  */
 import type { FastifyError, FastifyReply, FastifyRequest } from "fastify";
-import { SglangError } from "../core/errors.js";
+import { type ErrorCode, SglangError } from "../core/errors.js";
 import type { Logger } from "../core/logger.js";
 import type { FinishReason } from "../core/protocol.js";
 
@@ -17,6 +17,7 @@ const TYPES: Readonly<Record<number, readonly [sglang: string, openai: string]>>
   413: ["RequestEntityTooLarge", "invalid_request_error"],
   499: ["AbortError", "abort_error"],
   503: ["ServiceUnavailableError", "service_unavailable_error"],
+  504: ["TimeoutError", "timeout_error"],
 };
 /** Seconds a client should wait after a 503. */
 const RETRY_AFTER = "1";
@@ -94,10 +95,13 @@ export function sendError(logger: Logger, error: unknown, request: FastifyReques
     .send(JSON.stringify(errorBody(description, request.url)));
 }
 
+/** Error codes of the statuses that a scheduler ends requests with. */
+const ABORT_CODES: Readonly<Record<number, ErrorCode>> = { 503: "QUEUE_FULL", 504: "TIMEOUT" };
+
 /** An answer that ended as an abort with a status is an error of the request; any other end is null. */
 export function abortError(reason: FinishReason | null): SglangError | null {
   if (reason?.type !== "abort" || reason.statusCode === undefined || reason.statusCode < 400) return null;
-  const code = reason.statusCode === 503 ? "QUEUE_FULL" : reason.statusCode < 500 ? "INVALID_REQUEST" : "ENGINE_FAILED";
+  const code = ABORT_CODES[reason.statusCode] ?? (reason.statusCode < 500 ? "INVALID_REQUEST" : "ENGINE_FAILED");
   return new SglangError(code, reason.message);
 }
 

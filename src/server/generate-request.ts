@@ -7,6 +7,8 @@ import type { ServerContext } from "./context.js";
 import { FLAG, field, flag, INTEGER, type Kind, list, nullable, OBJECT, oneOrMany, TOKEN } from "./fields.js";
 import { newRid } from "./run-requests.js";
 import { checkSampling, nativeSampling, REFUSED_SAMPLING, SAMPLING_HINTS, samplingParamsSchema } from "./sampling.js";
+import { schedulingFields, schedulingShape } from "./scheduling-fields.js";
+import { toSession } from "./sessions.js";
 import { invalid, parseFields, type RefusedFields } from "./validation.js";
 
 /** Most characters of a request id. */
@@ -41,11 +43,12 @@ export const generateSchema = z.object({
   cache_salt: oneOrMany().nullish(),
   log_metrics: flag().nullish(),
   no_logs: flag().nullish(),
+  session_params: field("an object or a list of objects", OBJECT, list(OBJECT)).nullish(),
+  ...schedulingShape,
 });
 
 const MULTIMODAL = "images, audio and video are not part of this version";
 const CLUSTER = "it steers disaggregated or data-parallel serving, and this server is one engine";
-const SESSIONS = "sessions are not part of this version";
 const LABELS = "request labels are not part of this version";
 const REASONING = "reasoning parsers are not part of this version";
 const INTERNALS = "the engine does not report this";
@@ -53,11 +56,9 @@ const off = [false];
 
 /** Shared by /generate and the OpenAI routes. */
 export const REFUSED_COMMON: RefusedFields = {
-  session_id: { reason: SESSIONS },
-  session_params: { reason: SESSIONS, harmless: [{}] },
+  session_id: { reason: "name the session in session_params.id" },
   lora_path: { reason: "LoRA serving is not part of this version", harmless: ["", [], [null]] },
   custom_logit_processor: { reason: "custom logit processors are Python code" },
-  priority: { reason: "priority scheduling is not part of this version", harmless: [0] },
   routing_key: { reason: LABELS },
   conversation_id: { reason: LABELS },
   custom_labels: { reason: LABELS, harmless: [{}] },
@@ -153,6 +154,10 @@ export function toNativePlan(body: unknown, context: ServerContext): NativePlan 
   const extraKeys = each("extra_key", given.extra_key);
   const salts = each("cache_salt", given.cache_salt);
   const names = requestIds(given.rid, size, isList);
+  const scheduling = schedulingFields(given);
+  const sessions = each("session_params", given.session_params).map((params, i) =>
+    toSession(params, Array.isArray(given.session_params) ? `session_params[${i}]` : "session_params"),
+  );
   const { vocabSize } = context.engine.model;
   return {
     requests: prompts.map((prompt, i) => ({
@@ -162,6 +167,8 @@ export function toNativePlan(body: unknown, context: ServerContext): NativePlan 
       stream,
       logprobs: wanted[i] ? toLogprobs(starts[i], tops[i], ids[i], vocabSize) : undefined,
       extraKey: cacheNamespace(extraKeys[i], salts[i]),
+      session: sessions[i],
+      ...scheduling,
     })),
     n,
     batch: isList || n > 1,

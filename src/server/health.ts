@@ -31,7 +31,8 @@ export function registerHealth(app: FastifyInstance, context: ServerContext): vo
  * @returns what is wrong, or null
  */
 async function generationProblem({ engine, config }: ServerContext): Promise<string | null> {
-  if (!engine.model.isGeneration) return null;
+  // An engine that was told to pause is not ill.
+  if (!engine.model.isGeneration || engine.stats().isPaused) return null;
   const steps = () => engine.stats().counters.prefillSteps + engine.stats().counters.decodeSteps;
   const before = steps();
   const controller = new AbortController();

@@ -7,6 +7,7 @@ import { cacheNamespace, checkTokenIds } from "./generate-request.js";
 import { answersPerPrompt, openAiSampling, requestedModel, type StreamUsage, streamUsage } from "./openai-common.js";
 import { chatSchema, OPENAI_HINTS, REFUSED_CHAT } from "./openai-schema.js";
 import { newRid } from "./run-requests.js";
+import { schedulingFields } from "./scheduling-fields.js";
 import { invalid, parseFields, shown, unsupported } from "./validation.js";
 
 /** Most likeliest tokens per position on this route, OpenAI's limit. */
@@ -50,6 +51,8 @@ export function toChatPlan(body: unknown, context: ServerContext): ChatPlan {
       stream,
       logprobs: toLogprobs(given),
       extraKey: cacheNamespace(given.extra_key, given.cache_salt),
+      tenant: given.user ?? undefined,
+      ...schedulingFields(given),
     },
     n: answersPerPrompt(context, samplingParams),
     model: requestedModel(context, given.model),

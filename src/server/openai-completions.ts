@@ -19,6 +19,7 @@ import { CompletionLogprobs } from "./openai-logprobs.js";
 import { completionSchema, OPENAI_HINTS, REFUSED_COMPLETION } from "./openai-schema.js";
 import { describeRoute } from "./openapi.js";
 import { newRid, runRequests, streamReply } from "./run-requests.js";
+import { schedulingFields } from "./scheduling-fields.js";
 import { invalid, parseFields, unsupported } from "./validation.js";
 
 /** OpenAI's default for this route. */
@@ -61,6 +62,8 @@ export function toCompletionPlan(body: unknown, context: ServerContext): Complet
       stream,
       logprobs: top === null ? undefined : { startLen: echo ? 0 : -1, topNum: top },
       extraKey: cacheNamespace(given.extra_key, given.cache_salt),
+      tenant: given.user ?? undefined,
+      ...schedulingFields(given),
     })),
     id: names.length === 1 ? names[0] : typeof given.rid === "string" ? given.rid : newRid(),
     n,

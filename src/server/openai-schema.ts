@@ -16,6 +16,7 @@ import {
 } from "./fields.js";
 import { REFUSED_COMMON, rid, rids } from "./generate-request.js";
 import { commonSamplingShape } from "./sampling.js";
+import { schedulingShape } from "./scheduling-fields.js";
 import type { RefusedFields } from "./validation.js";
 
 const LATER = "structured output is not part of this version";
@@ -32,11 +33,12 @@ const sharedShape = {
   seed: integer().nullish(),
   stream: flag().nullish(),
   stream_options: streamOptions.nullish(),
-  /** A label for OpenAI's abuse monitoring; it changes nothing. */
+  /** The tenant whose share of the engine the request takes, with --enable-tenant-fairness. The header x-tenant wins. */
   user: text().nullish(),
   min_tokens: integer().nullish(),
   extra_key: text().nullish(),
   cache_salt: text().nullish(),
+  ...schedulingShape,
   ...commonSamplingShape,
 };
 
@@ -89,6 +91,7 @@ export const completionSchema = z.object({
 
 const REFUSED_OPENAI: RefusedFields = {
   ...REFUSED_COMMON,
+  session_params: { reason: "sessions are a feature of /generate", harmless: [{}] },
   regex: { reason: LATER },
   ebnf: { reason: LATER },
   json_schema: { reason: LATER },

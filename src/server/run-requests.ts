@@ -28,6 +28,9 @@ export function newRid(): string {
   return randomUUID().replaceAll("-", "");
 }
 
+/** The request header that names a tenant (--enable-tenant-fairness); gateways set it. */
+const TENANT_HEADER = "x-tenant";
+
 const clientGone = () => new SglangError("ABORTED", "The client closed the connection.");
 
 /** Aborts when the client closes its connection before the reply is complete. */
@@ -49,6 +52,7 @@ export async function runRequests(context: ServerContext, options: RunOptions): 
   const rids = requests.map((request) => request.rid);
   const controllers = context.active.enter(rids);
   const gone = disconnectSignal(reply);
+  const tenant = reply.request.headers[TENANT_HEADER] as string | undefined;
   const started = performance.now();
   let failure: { error: unknown } | undefined;
   const tally = { promptTokens: 0, cachedTokens: 0, completionTokens: 0, finishReasons: [] as string[] };
@@ -58,7 +62,7 @@ export async function runRequests(context: ServerContext, options: RunOptions): 
         const signal = AbortSignal.any([controllers[i].signal, gone]);
         const observe = logMetrics ? context.metrics.track() : undefined;
         try {
-          for await (const chunk of context.engine.generate({ ...request, signal })) {
+          for await (const chunk of context.engine.generate({ ...request, ...(tenant && { tenant }), signal })) {
             observe?.(chunk);
             if (chunk.finishReason) count(tally, chunk);
             const held = onChunk(i, chunk);

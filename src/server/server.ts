@@ -32,6 +32,7 @@ import { registerEmbeddings } from "./openai-embeddings.js";
 import { registerModels } from "./openai-models.js";
 import { registerOpenApi } from "./openapi.js";
 import { registerScore } from "./score.js";
+import { registerSessions } from "./sessions.js";
 import { registerTokenize } from "./tokenize.js";
 
 export interface ServerOptions {
@@ -52,7 +53,14 @@ export interface RunningServer {
 }
 
 /** Routes that still answer while the server drains. */
-const ANSWER_WHILE_STOPPING = new Set(["/health", "/health_generate", "/ping", "/metrics", "/abort_request"]);
+const ANSWER_WHILE_STOPPING = new Set([
+  "/health",
+  "/health_generate",
+  "/ping",
+  "/metrics",
+  "/abort_request",
+  "/continue_generation",
+]);
 /** What a client may send as X-Request-Id and get back; anything else gets a fresh one. */
 const REQUEST_ID = /^[\w.:-]{1,128}$/;
 /** Milliseconds that aborted requests get to end, and open connections get to take their last bytes. */
@@ -109,6 +117,7 @@ async function build(options: ServerOptions): Promise<{ app: FastifyInstance; co
   registerEmbeddings(app, context);
   registerScore(app, context);
   registerTokenize(app, context);
+  registerSessions(app, context);
   registerHealth(app, context);
   registerAdmin(app, context);
   if (config.enableMetrics) registerMetrics(app, context);

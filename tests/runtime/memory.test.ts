@@ -48,6 +48,17 @@ describe("availableMemory", () => {
     expect(availableMemory(root)).toEqual({ bytes: 3 * GIB, source: join(root, "sys/fs/cgroup/box") });
   });
 
+  it("stays below the limit above which the kernel swaps and throttles (version 2)", () => {
+    const root = system({
+      "proc/meminfo": MEMINFO,
+      "proc/self/cgroup": "0::/box\n",
+      "sys/fs/cgroup/box/memory.max": `${4 * GIB}\n`,
+      "sys/fs/cgroup/box/memory.high": `${2 * GIB}\n`,
+      "sys/fs/cgroup/box/memory.current": `${GIB}\n`,
+    });
+    expect(availableMemory(root)).toEqual({ bytes: GIB, source: join(root, "sys/fs/cgroup/box") });
+  });
+
   it("knows version 1 groups and their number for no limit", () => {
     const group = "sys/fs/cgroup/memory/app";
     const root = system({

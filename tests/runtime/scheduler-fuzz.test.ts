@@ -20,6 +20,8 @@ interface FuzzRequest {
   ignoreEos: boolean;
   n: number;
   namespace: string;
+  priority: number | undefined;
+  tenant: string;
   /** Steps to wait before it is sent. */
   delay: number;
   /** Chunks after which its caller leaves; null = stays to the end. */
@@ -71,6 +73,8 @@ function requestOf({ prefixLength, maxNewTokens }: Profile): fc.Arbitrary<FuzzRe
     ignoreEos: fc.constantFrom(true, true, true, false),
     n: fc.constantFrom(1, 1, 1, 2, 3),
     namespace: fc.constantFrom("", "", "", "tenant"),
+    priority: fc.option(fc.integer({ min: 0, max: 30 }), { nil: undefined }),
+    tenant: fc.constantFrom("", "a", "b"),
     delay: fc.nat(12),
     leavesAfter: fc.option(fc.nat(10), { freq: 4 }),
     how: fc.constantFrom("signal", "return"),
@@ -86,6 +90,9 @@ function setupOf({ spareTokens, conservativeness }: Profile) {
     schedulePolicy: fc.constantFrom(...SCHEDULE_POLICIES),
     disableRadixCache: fc.boolean(),
     scheduleConservativeness: fc.constantFrom(...conservativeness),
+    enablePriorityScheduling: fc.boolean(),
+    enableTenantFairness: fc.boolean(),
+    tenantQuantum: fc.constantFrom(1, 16, 512),
   });
 }
 
@@ -97,7 +104,7 @@ function promptOf(r: FuzzRequest): number[] {
 }
 
 describe("the scheduler under random load", () => {
-  const seen = { retractions: 0, hits: 0, chunks: 0, evicted: 0 };
+  const seen = { retractions: 0, preemptions: 0, hits: 0, chunks: 0, evicted: 0 };
 
   it.each(PROFILES)("gives every request the tokens it would get alone and loses no page: $name", async (profile) => {
     await fc.assert(
@@ -129,7 +136,14 @@ describe("the scheduler under random load", () => {
                   stopIds: r.ignoreEos ? [] : [EOS],
                 }),
               );
-              const body = { prompt, samplingParams, signal: controller.signal, extraKey: r.namespace };
+              const body = {
+                prompt,
+                samplingParams,
+                signal: controller.signal,
+                extraKey: r.namespace,
+                priority: config.enablePriorityScheduling ? r.priority : undefined,
+                tenant: r.tenant,
+              };
               if (r.leavesAfter === null) {
                 const answers = await collectAll(engine, body);
                 expect(answers.map((a) => a.ids)).toEqual(expected);
@@ -159,6 +173,7 @@ describe("the scheduler under random load", () => {
           const stats = engine.stats();
           expect(stats.pages).toMatchObject({ total: pages, free: pages, evictable: 0, protected: 0, inUse: 0 });
           expect([stats.numRunningReqs, stats.numQueueReqs]).toEqual([0, 0]);
+          seen.preemptions += stats.counters.preemptions;
           seen.retractions += stats.counters.retractions;
           seen.hits += stats.counters.cachedTokens;
           seen.evicted += stats.counters.evictedTokens;
@@ -170,8 +185,9 @@ describe("the scheduler under random load", () => {
     );
   });
 
-  it("met retractions, cache hits, evictions and chunks on its way", () => {
+  it("met retractions, preemptions, cache hits, evictions and chunks on its way", () => {
     expect(seen.retractions).toBeGreaterThan(0);
+    expect(seen.preemptions).toBeGreaterThan(0);
     expect(seen.hits).toBeGreaterThan(500);
     expect(seen.evicted).toBeGreaterThan(500);
     expect(seen.chunks).toBeGreaterThan(100);

@@ -13,9 +13,11 @@ import type {
   GenerateChunk,
   GenerateRequest,
   ModelInfo,
+  PauseMode,
   Prompt,
   ScoreRequest,
   ScoreResult,
+  SessionOptions,
   TokenLogprob,
 } from "../../src/core/protocol.js";
 import type { ServerTokenizer } from "../../src/server/context.js";
@@ -72,6 +74,9 @@ export class FakeEngine implements EngineApi {
   /** Pieces handed out, over all requests. */
   pieces = 0;
   closed = false;
+  readonly sessions = new Map<string, SessionOptions>();
+  /** Modes of pauses; null = went on. */
+  readonly pauses: (PauseMode | null)[] = [];
   options: FakeOptions;
 
   constructor(options: FakeOptions = {}) {
@@ -191,8 +196,10 @@ export class FakeEngine implements EngineApi {
         retractedTokens: 5,
         prefillSteps: 3,
         decodeSteps: 9,
+        preemptions: 0,
         evictedTokens: 0,
       },
+      isPaused: (this.pauses.at(-1) ?? null) !== null,
       kernels: { tier: "portable", reason: "fake", threads: 1 },
       memory: { weightsBytes: 1, kvBytes: 2, arenaBytes: 3, rssBytes: 4 },
       uptimeSeconds: 10,
@@ -202,6 +209,24 @@ export class FakeEngine implements EngineApi {
   async flushCache(options?: { timeoutSeconds?: number }): Promise<boolean> {
     this.flushCalls.push(options?.timeoutSeconds);
     return this.options.flushes ?? true;
+  }
+
+  async pauseGeneration(mode: PauseMode): Promise<void> {
+    this.pauses.push(mode);
+  }
+
+  continueGeneration(): void {
+    this.pauses.push(null);
+  }
+
+  openSession(options: SessionOptions = {}): string {
+    const id = options.id ?? `session ${this.sessions.size}`;
+    this.sessions.set(id, options);
+    return id;
+  }
+
+  closeSession(id: string): boolean {
+    return this.sessions.delete(id);
   }
 
   async close(): Promise<void> {

@@ -217,7 +217,16 @@ describe("/generate request", () => {
     ],
     ["a LoRA adapter", { text: "a", lora_path: "x" }, "lora_path", /lora_path is not supported: LoRA/],
     ["an image", { text: "a", image_data: "x" }, "image_data", /image_data is not supported/],
-    ["a session", { text: "a", session_params: { id: "s" } }, "session_params", /sessions/],
+    ["a session's label", { text: "a", session_id: "s" }, "session_id", /session_params\.id/],
+    ["a session without a name", { text: "a", session_params: { rid: "r" } }, "session_params.id", /required/],
+    [
+      "an unknown member of a session",
+      { text: "a", session_params: { id: "s", ofset: 1 } },
+      "session_params.ofset",
+      /offset/,
+    ],
+    ["a timeout that has passed already", { text: "a", timeout_s: 0 }, "timeout_s", /above 0, .*got 0/],
+    ["a priority that is no integer", { text: "a", priority: 1.5 }, "priority", /an integer/],
     [
       "a schema",
       { text: "a", sampling_params: { json_schema: "{}" } },

@@ -111,7 +111,7 @@ describe("unknown routes", () => {
     ["POST", "/v1/chat/completion", "Did you mean /v1/chat/completions?"],
     ["POST", "/generat", "Did you mean /generate?"],
     ["GET", "/generate", "/generate does not take GET; it takes POST, PUT."],
-    ["POST", "/open_session", "a route of SGLang that this version does not offer"],
+    ["POST", "/release_memory_occupation", "a route of SGLang that this version does not offer"],
     ["GET", "/x/y/z/nothing/like/it", "GET /openapi.json lists the routes."],
   ] as const)("%s %s is 404 with advice", async (method, url, advice) => {
     const { app } = await harness();

@@ -264,6 +264,30 @@ describe("admin routes", () => {
   });
 });
 
+describe("sessions and pauses", () => {
+  it("open and close sessions by POST, with SGLang's field names", async () => {
+    const { engine, post } = await harness();
+    const opened = await post("/open_session", { capacity_of_str_len: 1000, session_id: "s", timeout: 60 });
+    expect([opened.status, opened.body]).toEqual([200, "s"]);
+    expect(engine.sessions.get("s")).toEqual({ id: "s", capacity: 1000, timeoutSeconds: 60 });
+    expect((await post("/open_session", {})).body).toMatch(/./);
+    expect((await post("/open_session", { streaming: true })).status).toBe(400);
+    expect((await post("/close_session", { session_id: "s" })).status).toBe(200);
+    const again = await post("/close_session", { session_id: "s" });
+    expect([again.status, again.text]).toEqual([400, expect.stringContaining('\\"s\\" is not open')]);
+  });
+
+  it("pause in the mode that is asked for, abort by default, and go on", async () => {
+    const { app, engine, post } = await harness();
+    for (const mode of [undefined, "retract", "in_place"])
+      expect((await post("/pause_generation", { mode })).status).toBe(200);
+    expect((await app.inject({ method: "POST", url: "/continue_generation" })).statusCode).toBe(200);
+    expect(engine.pauses).toEqual(["abort", "retract", "in_place", null]);
+    const wrong = await post("/pause_generation", { mode: "now" });
+    expect([wrong.status, wrong.text]).toEqual([400, expect.stringContaining("one of abort, retract, in_place")]);
+  });
+});
+
 describe("health", () => {
   it("is 200 without asking the engine", async () => {
     const { app, engine } = await harness();
@@ -279,6 +303,13 @@ describe("health", () => {
       { samplingParams: { maxNewTokens: 1 } },
       { samplingParams: { maxNewTokens: 1 } },
     ]);
+  });
+
+  it("is 200 while the engine is paused, without asking it for a token", async () => {
+    const { app, engine, post } = await harness();
+    await post("/pause_generation", {});
+    expect((await app.inject("/health_generate")).statusCode).toBe(200);
+    expect(engine.requests).toHaveLength(0);
   });
 
   it("is 503 when the engine fails, and when it is silent for too long", async () => {
