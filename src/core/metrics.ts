@@ -21,11 +21,15 @@ const QUEUE_BUCKETS = [
 const TOKEN_BUCKETS = [1, 8, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
 const RETRACTION_BUCKETS = [0, 1, 2, 3, 4, 5, 10, 20, 50, 100];
 
+/** Where a request's time goes, by SGLang's names. */
+const STAGES = ["prefill_waiting", "prefill_forward", "decode_forward"] as const;
+
 type Reading = readonly [name: string, help: string, read: (stats: EngineStats) => number];
 
 const GAUGES: readonly Reading[] = [
   ["num_running_reqs", "The number of running requests.", (s) => s.numRunningReqs],
   ["num_queue_reqs", "The number of requests in the waiting queue.", (s) => s.numQueueReqs],
+  ["num_paused_reqs", "The number of requests that wait for continue_generation.", pausedReqs],
   ["num_used_tokens", "The number of used tokens of the KV cache.", (s) => s.numUsedTokens],
   ["max_total_num_tokens", "The size of the KV cache in tokens.", (s) => s.maxTotalNumTokens],
   ["max_running_requests", "The most requests in one batch.", (s) => s.maxRunningRequests],
@@ -48,7 +52,13 @@ const COUNTERS: readonly Reading[] = [
   ["generation_tokens_total", "Number of generation tokens processed.", (s) => s.counters.generationTokens],
   ["cached_tokens_total", "Number of cached prompt tokens.", (s) => s.counters.cachedTokens],
   ["num_retracted_requests_total", "Number of retractions.", (s) => s.counters.retractions],
-  ["num_retracted_tokens_total", "Tokens of retracted requests.", (s) => s.counters.retractedTokens],
+  ["num_retracted_input_tokens_total", "Prompt tokens of retracted requests.", (s) => s.counters.retractedInputTokens],
+  [
+    "num_retracted_output_tokens_total",
+    "Output tokens of retracted requests.",
+    (s) => s.counters.retractedOutputTokens,
+  ],
+  ["num_preempted_requests_total", "Requests that gave way to a higher priority.", (s) => s.counters.preemptions],
   ["evicted_tokens_total", "Tokens evicted from the prefix cache.", (s) => s.counters.evictedTokens],
   ["prefill_steps_total", "Forward passes over prompts.", (s) => s.counters.prefillSteps],
   ["decode_steps_total", "Forward passes over running requests.", (s) => s.counters.decodeSteps],
@@ -70,6 +80,7 @@ export class EngineMetrics {
   readonly #promptTokens: Histogram;
   readonly #generationTokens: Histogram;
   readonly #retractions: Histogram;
+  readonly #stages: Histogram<"stage">;
 
   /** @param options.stats called once per scrape */
   constructor(options: { modelName: string; stats: () => EngineStats }) {
@@ -120,6 +131,13 @@ export class EngineMetrics {
     this.#promptTokens = histogram("prompt_tokens_histogram", "Prompt tokens per request.", TOKEN_BUCKETS);
     this.#generationTokens = histogram("generation_tokens_histogram", "Generated tokens per answer.", TOKEN_BUCKETS);
     this.#retractions = histogram("num_retractions", "Retractions per answer.", RETRACTION_BUCKETS);
+    this.#stages = new Histogram({
+      name: "sglang:per_stage_req_latency_seconds",
+      help: "Seconds of each stage of a request.",
+      labelNames: ["stage"],
+      buckets: QUEUE_BUCKETS,
+      registers,
+    });
   }
 
   /** An observer for one request. Latencies come from the chunks' own clock, not from when they are observed. */
@@ -146,6 +164,10 @@ export class EngineMetrics {
       this.#promptTokens.observe(chunk.usage.promptTokens);
       this.#generationTokens.observe(chunk.usage.completionTokens);
       this.#retractions.observe(timing.retractions);
+      const { queuedMs, firstTokenMs, totalMs } = timing;
+      const ends = [queuedMs, firstTokenMs ?? totalMs, totalMs];
+      for (const [i, stage] of STAGES.entries())
+        this.#stages.observe({ stage }, Math.max(0, ends[i] - (ends[i - 1] ?? 0)) / 1000);
     };
   }
 
@@ -163,6 +185,10 @@ export class EngineMetrics {
       this.#snapshot = null;
     }
   }
+}
+
+function pausedReqs(stats: EngineStats): number {
+  return stats.isPaused ? stats.numRunningReqs + stats.numQueueReqs : 0;
 }
 
 /** Before the first batch some ratios are 0/0. */

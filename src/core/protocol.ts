@@ -213,7 +213,9 @@ export interface EngineStats {
     /** Prompt tokens that went through a forward pass. */
     computedPromptTokens: number;
     retractions: number;
-    retractedTokens: number;
+    /** Prompt and output tokens of retracted requests, which are computed again where they are not cached. */
+    retractedInputTokens: number;
+    retractedOutputTokens: number;
     prefillSteps: number;
     decodeSteps: number;
     /** Running requests that gave way to a higher priority. */

@@ -23,7 +23,8 @@ export class SchedulerStats {
     cachedTokens: 0,
     computedPromptTokens: 0,
     retractions: 0,
-    retractedTokens: 0,
+    retractedInputTokens: 0,
+    retractedOutputTokens: 0,
     prefillSteps: 0,
     decodeSteps: 0,
   };
@@ -92,7 +93,10 @@ export class SchedulerStats {
 
   retracted(reqs: readonly Req[], ratioBefore: number, ratioAfter: number): void {
     this.counters.retractions += reqs.length;
-    for (const req of reqs) this.counters.retractedTokens += req.length;
+    for (const req of reqs) {
+      this.counters.retractedInputTokens += req.promptLength;
+      this.counters.retractedOutputTokens += req.outputLength;
+    }
     logger.warn(
       `KV cache pool is full. Retract requests. #retracted_reqs: ${reqs.length}, ` +
         `#new_token_ratio: ${ratioBefore.toFixed(4)} -> ${ratioAfter.toFixed(4)}`,

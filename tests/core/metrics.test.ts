@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { EngineMetrics } from "../../src/core/metrics.js";
 import type { FinishReason, GenerateChunk } from "../../src/core/protocol.js";
@@ -73,6 +74,30 @@ describe("engine metrics", () => {
     m.track()(chunk(0, 100, { type: "length", length: 0 }));
     expect(await value(m, "time_to_first_token_seconds_count")).toBe(0);
     expect(await value(m, "e2e_request_latency_seconds_count")).toBe(1);
+  });
+
+  it("split an answer's time into its stages", async () => {
+    const m = metrics();
+    m.track()(chunk(11, 350, STOP));
+    const text = await m.render();
+    for (const [stage, seconds] of [
+      ["prefill_waiting", 0.005],
+      ["prefill_forward", 0.245],
+      ["decode_forward", 0.1],
+    ])
+      expect(text).toContain(`sglang:per_stage_req_latency_seconds_sum{model_name="m",stage="${stage}"} ${seconds}`);
+  });
+
+  it("are all that the dashboard asks for", async () => {
+    const file = new URL("../../examples/monitoring/grafana/dashboards/sglang-ts.json", import.meta.url);
+    const { panels }: { panels: { targets?: { expr: string }[] }[] } = JSON.parse(readFileSync(file, "utf8"));
+    const expressions = panels.flatMap(({ targets = [] }) => targets.map(({ expr }) => expr));
+    const m = metrics();
+    m.track()(chunk(11, 350, STOP));
+    const exported = new Set([...(await m.render()).matchAll(/^(sglang:\w+)\{/gm)].map(([, name]) => name));
+    const asked = new Set(expressions.flatMap((expr) => expr.match(/sglang:\w+/g) ?? []));
+    expect(asked.size).toBeGreaterThan(25);
+    expect([...asked].filter((name) => !exported.has(name))).toEqual([]);
   });
 
   it("read the engine once per scrape", async () => {
