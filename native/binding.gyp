@@ -13,6 +13,7 @@
       "target_name": "sglang",
       "sources": [
         "src/addon.cc",
+        "src/checksum.cc",
         "src/cpu_info.cc",
         "src/mapped_file.cc",
         "src/memory.cc",

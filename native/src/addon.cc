@@ -2,6 +2,7 @@
 // Longer than other files so that the whole surface can be read in one place; the work is done elsewhere.
 #include <algorithm>
 
+#include "checksum.h"
 #include "cpu_info.h"
 #include "napi_args.h"
 
@@ -220,10 +221,43 @@ bool read_part(napi_env env, napi_value object, const std::string& name, int col
   return inside_file(env, name, *part->file, part->offset, static_cast<uint64_t>(last) + 1, part->row_size);
 }
 
+std::string checksum_text(uint64_t value) {
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(value));
+  return text;
+}
+
+bool read_checksum(napi_env env, napi_value value, const std::string& name, uint64_t* out) {
+  std::string text;
+  if (!read_string(env, value, name, &text)) return false;
+  char* end = nullptr;
+  *out = std::strtoull(text.c_str(), &end, 16);
+  if (text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string::npos) return true;
+  throw_range(env, name + " must be 16 hexadecimal digits, got " + describe(env, value));
+  return false;
+}
+
+// options.stored of packMatrix.
+bool read_stored(napi_env env, napi_value object, const std::string& name, StoredMatrix* stored) {
+  if (!is_object(env, object)) return expected(env, name, "an object", object);
+  napi_value file, offset, bytes, checksum;
+  uint64_t at, size;
+  if (!read_property(env, object, "file", &file) || !read_property(env, object, "offset", &offset) || !read_property(env, object, "bytes", &bytes) ||
+      !read_property(env, object, "checksum", &checksum) || !read_handle<MappedFile>(env, file, name + ".file", &stored->file) ||
+      !read_size(env, offset, name + ".offset", &at) || !read_size(env, bytes, name + ".bytes", &size) ||
+      !read_checksum(env, checksum, name + ".checksum", &stored->checksum))
+    return false;
+  stored->offset = static_cast<size_t>(at);
+  stored->bytes = static_cast<size_t>(size);
+  return inside_file(env, name, *stored->file, at, 1, stored->bytes);
+}
+
 class PackTask : public PromiseTask {
  public:
-  PackTask(int columns, std::vector<MatrixPart> parts) : columns_(columns), parts_(std::move(parts)) {}
-  void run(int) override { weight_ = pack_matrix(runtime->pool(), columns_, parts_, &error_); }
+  PackTask(int columns, std::vector<MatrixPart> parts, StoredMatrix stored) : columns_(columns), parts_(std::move(parts)), stored_(std::move(stored)) {}
+  void run(int) override {
+    weight_ = stored_.file ? map_matrix(runtime->pool(), columns_, parts_, stored_, &error_) : pack_matrix(runtime->pool(), columns_, parts_, &error_);
+  }
   void settle(napi_env env, const char* dropped) override {
     if (dropped) error_ = dropped;
     if (weight_ && error_.empty()) resolve(env, make_handle(env, std::move(weight_)));
@@ -233,6 +267,7 @@ class PackTask : public PromiseTask {
  private:
   int columns_;
   std::vector<MatrixPart> parts_;
+  StoredMatrix stored_;
   std::shared_ptr<Weight> weight_;
   std::string error_;
 };
@@ -261,9 +296,58 @@ napi_value PackMatrix(napi_env env, napi_callback_info info) {
     rows += parts[i].rows;
   }
   if (rows > kMaxInt) return throw_range(env, "options.sources must have at most 2147483647 rows together, got " + std::to_string(rows));
+  REQUIRE_PROPERTY(stored_value, argv[1], "stored");
+  napi_valuetype kind = napi_undefined;
+  napi_typeof(env, stored_value, &kind);
+  StoredMatrix stored;
+  if (kind != napi_undefined && !read_stored(env, stored_value, "options.stored", &stored)) return nullptr;
   REQUIRE_OPEN(runtime, "packMatrix");
-  return submit(env, *runtime, std::make_unique<PackTask>(columns, std::move(parts)));
+  return submit(env, *runtime, std::make_unique<PackTask>(columns, std::move(parts), std::move(stored)));
 }
+
+class ChecksumTask : public PromiseTask {
+ public:
+  explicit ChecksumTask(std::shared_ptr<Weight> weight) : weight_(std::move(weight)) {}
+  void run(int) override {
+    checksum_ = checksum(runtime->pool(), weight_->packed->storage, weight_->packed->bytes);
+    cancelled_ = runtime->pool().cancelled();
+  }
+  void settle(napi_env env, const char* dropped) override {
+    if (dropped || cancelled_) return reject(env, make_error(env, std::string("packedBytes: ") + (dropped ? dropped : "the runtime was closed")));
+    // The bytes are lent, not copied: the array keeps the weight alive.
+    auto* owner = new std::shared_ptr<Weight>(weight_);
+    const auto release = [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<Weight>*>(hint); };
+    napi_value buffer, bytes, object;
+    const size_t size = weight_->packed->bytes;
+    if (napi_create_external_arraybuffer(env, weight_->packed->storage, size, release, owner, &buffer) != napi_ok) {
+      delete owner;
+      return reject(env, make_error(env, "packedBytes: this JavaScript engine allows no memory from outside"));
+    }
+    if (napi_create_typedarray(env, napi_uint8_array, size, buffer, 0, &bytes) != napi_ok || napi_create_object(env, &object) != napi_ok)
+      return reject(env, make_error(env, "packedBytes: out of memory"));
+    set(env, object, "bytes", bytes);
+    set(env, object, "checksum", make_string(env, checksum_text(checksum_)));
+    resolve(env, object);
+  }
+
+ private:
+  std::shared_ptr<Weight> weight_;
+  uint64_t checksum_ = 0;
+  bool cancelled_ = false;
+};
+
+napi_value PackedBytesOf(napi_env env, napi_callback_info info) {
+  ARGUMENTS(2);
+  REQUIRE_HANDLE(Runtime, runtime, argv[0], "runtime");
+  REQUIRE_HANDLE(Weight, weight, argv[1], "weight");
+  if (weight->kind != Weight::Kind::matrix) return throw_type(env, std::string("weight must be a matrix, got ") + weight->kind_name());
+  // A mapped matrix is read-only: an array over it would end the process at the first write.
+  if (!weight->packed->owned) return throw_type(env, "weight must be a matrix that was packed here, got one that is mapped from a file");
+  REQUIRE_OPEN(runtime, "packedBytes");
+  return submit(env, *runtime, std::make_unique<ChecksumTask>(std::move(weight)));
+}
+
+napi_value PackedLayout(napi_env env, napi_callback_info) { return make_string(env, checksum_text(pack_layout_id())); }
 
 napi_value MapTable(napi_env env, napi_callback_info info) {
   ARGUMENTS(1);
@@ -528,6 +612,12 @@ napi_value Matmul(napi_env env, napi_callback_info info) {
   return y;
 }
 
+napi_value Xxh64(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_ARRAY(uint8_t, bytes, length, argv[0], "bytes");
+  return make_string(env, checksum_text(xxh64(bytes, length)));
+}
+
 napi_value DequantizeRow(napi_env env, napi_callback_info info) {
   ARGUMENTS(3);
   REQUIRE_INT(columns, argv[2], "columns", 1, kMaxInt);
@@ -559,6 +649,8 @@ NAPI_MODULE_INIT() {
       {"mapFile", MapFile},
       {"closeFile", CloseHandle<MappedFile>},
       {"packMatrix", PackMatrix},
+      {"packedBytes", PackedBytesOf},
+      {"packedLayout", PackedLayout},
       {"mapTable", MapTable},
       {"uploadVector", UploadVector},
       {"weightInfo", WeightInfo},
@@ -575,6 +667,7 @@ NAPI_MODULE_INIT() {
       {"closePlan", CloseHandle<Plan>},
       {"matmul", Matmul},
       {"dequantizeRow", DequantizeRow},
+      {"xxh64", Xxh64},
       {"poolStats", PoolStats},
   };
   for (const auto& entry : table) {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <new>
 
+#include "checksum.h"
 #include "packed_format.h"
 #include "quant.h"
 
@@ -135,7 +136,7 @@ void pack_floats(int columns, const uint8_t* const* rows, int channels, uint8_t*
 
 }  // namespace
 
-PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count, const char** error) {
+PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count, const PackedBytes* stored, const char** error) {
   *error = nullptr;
   if (columns <= 0) *error = "a packed matrix needs at least one column";
   if (count == 0) *error = "a packed matrix needs at least one source";
@@ -153,9 +154,11 @@ PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count,
     if (rows > INT32_MAX) *error = "a packed matrix has too many rows";
     if (*error == nullptr) total += (size_t)((s.rows + 31) / 32) * packed_layout(s.type).block_bytes(columns);
   }
+  if (*error == nullptr && stored != nullptr && stored->bytes != total) *error = "the stored bytes are not those of this packed matrix";
+  if (*error == nullptr && stored != nullptr && (uintptr_t)stored->data % 64 != 0) *error = "the stored bytes are not aligned to 64";
   if (*error != nullptr) return nullptr;
   PackedMatrix* m = new (std::nothrow) PackedMatrix;
-  uint8_t* storage = m == nullptr ? nullptr : allocate(total);
+  uint8_t* storage = m == nullptr ? nullptr : stored != nullptr ? const_cast<uint8_t*>(stored->data) : allocate(total);
   if (storage == nullptr) {
     delete m;
     *error = "out of memory for a packed matrix";
@@ -165,6 +168,7 @@ PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count,
   m->columns = columns;
   m->storage = storage;
   m->bytes = total;
+  m->owned = stored == nullptr;
   int channel = 0;
   for (size_t i = 0; i < count; i++) {
     const PackSource& s = sources[i];
@@ -211,8 +215,31 @@ const PackedBlock* matrix_blocks(const PackedMatrix& m, int* count) {
 
 void pack_free(PackedMatrix* m) {
   if (m == nullptr) return;
-  free(m->storage);
+  if (m->owned) free(m->storage);
   delete m;
+}
+
+uint64_t pack_layout_id() {
+  constexpr int kRows = 33, kColumns = 512;  // two blocks, the second partly filled
+  constexpr GgmlType kTypes[] = {GgmlType::F32,  GgmlType::F16,  GgmlType::BF16, GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q5_0, GgmlType::Q5_1,
+                                 GgmlType::Q8_0, GgmlType::Q2_K, GgmlType::Q3_K, GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K, GgmlType::IQ4_NL};
+  std::vector<uint64_t> ids;
+  for (const GgmlType type : kTypes)
+    for (const int columns : {kColumns, kColumns - 32}) {
+      const size_t stride = row_bytes(type, columns);
+      if (stride == 0) continue;
+      std::vector<uint8_t> rows(kRows * stride);
+      uint32_t noise = 1;
+      for (auto& byte : rows) byte = (uint8_t)((noise = noise * 1664525u + 1013904223u) >> 24);
+      const PackSource source{rows.data(), type, kRows, nullptr};
+      const char* error = nullptr;
+      PackedMatrix* m = pack_prepare(columns, &source, 1, nullptr, &error);
+      if (m == nullptr) return 0;
+      pack_blocks(*m, &source, 1, 0, (int)m->blocks.size());
+      ids.push_back(xxh64(m->storage, m->bytes));
+      pack_free(m);
+    }
+  return xxh64((const uint8_t*)ids.data(), ids.size() * sizeof(uint64_t));
 }
 
 }  // namespace sgl

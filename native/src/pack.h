@@ -24,8 +24,9 @@ struct PackedBlock {
 struct PackedMatrix {
   int rows = 0, columns = 0;           // output channels, K
   std::vector<PackedBlock> blocks;     // sources never share a block, so a source of 40 rows takes two
-  uint8_t* storage = nullptr;          // huge-page friendly, owned
+  uint8_t* storage = nullptr;          // huge-page friendly and owned, or mapped read-only
   size_t bytes = 0;
+  bool owned = true;
 };
 
 // A source: `rows` rows of the file, row i of the part being row order[i] (identity when null).
@@ -36,11 +37,20 @@ struct PackSource {
   const int32_t* order;
 };
 
-// Lays out blocks and allocates. Returns null and sets *error when a type is unknown or columns do not fit its block.
-PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count, const char** error);
+// Bytes that were packed before: pack_blocks wrote them for the same columns, types and rows.
+struct PackedBytes {
+  const uint8_t* data;   // 64-byte aligned, outlives the matrix
+  size_t bytes;
+};
+
+// Lays out blocks and allocates, or puts them over `stored` when that is not null. Returns null and sets *error when a
+// type is unknown, columns do not fit its block, or `stored` has another size.
+PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count, const PackedBytes* stored, const char** error);
 // Packs blocks [block0, block1); calls with disjoint ranges may run in parallel.
 void pack_blocks(PackedMatrix& m, const PackSource* sources, size_t count, int block0, int block1);
 void pack_free(PackedMatrix* m);
+// Changes whenever packing writes other bytes for the same rows: the identity of the layout, of what is stored on disk.
+uint64_t pack_layout_id();
 // m.blocks, for code that must not instantiate a vector's members (target_region.h).
 const PackedBlock* matrix_blocks(const PackedMatrix& m, int* count);
 

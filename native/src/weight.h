@@ -21,7 +21,7 @@ struct Weight {
   size_t bytes = 0;
   // matrix
   PackedMatrix* packed = nullptr;
-  // table
+  // table, and a matrix that was packed before
   std::shared_ptr<MappedFile> file;
   const uint8_t* data = nullptr;
   GgmlType type = GgmlType::F32;
@@ -49,6 +49,18 @@ struct MatrixPart {
   size_t row_size = 0;
   std::vector<int32_t> order;  // empty = identity
 };
+
+// Where a matrix that was packed before lies, its bounds already checked.
+struct StoredMatrix {
+  std::shared_ptr<MappedFile> file;
+  size_t offset = 0, bytes = 0;
+  uint64_t checksum = 0;
+};
+
+// The matrix of `parts` over the bytes of `stored`, which stay mapped. Null and *error when they are damaged or another
+// matrix's.
+std::shared_ptr<Weight> map_matrix(ThreadPool& pool, int columns, const std::vector<MatrixPart>& parts, const StoredMatrix& stored,
+                                   std::string* error);
 
 // Packs over the pool. Null and *error when the packed form can't be laid out, or when the pool was cancelled.
 std::shared_ptr<Weight> pack_matrix(ThreadPool& pool, int columns, const std::vector<MatrixPart>& parts, std::string* error);

@@ -3,6 +3,7 @@
 import { readFileSync } from "node:fs";
 import { Command, CommanderError } from "commander";
 import { SglangError } from "../core/errors.js";
+import { registerCacheCommand } from "./cache.js";
 import { registerChatCommand } from "./chat.js";
 import { registerGenerateCommand } from "./generate.js";
 import { registerGrammarCommand } from "./grammar.js";
@@ -33,6 +34,7 @@ export function createProgram(): Command {
   registerGenerateCommand(program);
   registerChatCommand(program);
   registerModelsCommand(program);
+  registerCacheCommand(program);
   registerInspectCommand(program);
   registerGrammarCommand(program);
   // Subcommands copy neither of these from their parent.

@@ -102,6 +102,24 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
     target: "engine",
     key: "kvCacheDtype",
   },
+  {
+    flag: "--disable-weight-cache",
+    kind: "boolean",
+    help: "pack weights anew at every start instead of keeping the packed form on disk",
+    group: MODEL,
+    target: "engine",
+    key: "disableWeightCache",
+  },
+  {
+    flag: "--weight-cache-size",
+    kind: "number",
+    value: "gigabytes",
+    minimum: 0,
+    help: "most disk space for packed weights (default: $SGLANG_WEIGHT_CACHE_GB, or 20)",
+    group: MODEL,
+    target: "engine",
+    key: "weightCacheSize",
+  },
 
   {
     flag: "--host",

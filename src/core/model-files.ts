@@ -69,7 +69,7 @@ export interface Checkpoint {
   readBytes(name: string): Uint8Array;
   /** A tensor dequantised exactly to f32, row-major. The truth every kernel is compared with. */
   readFloat32(name: string): Float32Array;
-  /** Identifies the weights: changes when any file's size, mtime or header changes. Hex. */
+  /** Identifies the weights: changes when any file's size, mtime, header or the beginning of a tensor changes. Hex. */
   identity(): string;
   close(): void;
 }

@@ -12,7 +12,7 @@ import { type KvShape, kvShape, type LoweredPlan, lower } from "../graph/lower.j
 import type { NativeKvPool, NativePlan, NativeWeight } from "../native/addon.js";
 import type { ModelConfig } from "./config.js";
 import { type OpenedModel, openModel } from "./open.js";
-import { type NativeHandles, type OnProgress, packWeights } from "./pack.js";
+import { type NativeHandles, type PackOptions, packWeights } from "./pack.js";
 
 export { referenceModel } from "./open.js";
 export type { NativeHandles } from "./pack.js";
@@ -20,11 +20,10 @@ export type { NativeHandles } from "./pack.js";
 const KV_BYTES = { f16: 2, f32: 4 } as const;
 export type KvDtype = keyof typeof KV_BYTES;
 
-export interface LoadOptions {
+/** `onProgress` is called after each weight with bytes of the files. */
+export interface LoadOptions extends PackOptions {
   /** Positions a sequence may have; at most the model's own. @default the model's */
   contextLength?: number;
-  /** Called after each weight with bytes of the files. */
-  onProgress?: OnProgress;
 }
 
 export interface PlanOptions {
@@ -186,12 +185,7 @@ export async function loadWeights(
       },
     );
   }
-  return new LoadedWeights(
-    opened,
-    native,
-    await packWeights(checkpoint, opened, native, options.onProgress),
-    contextLength,
-  );
+  return new LoadedWeights(opened, native, await packWeights(checkpoint, opened, native, options), contextLength);
 }
 
 /** {@link loadWeights} and one plan. `close` frees both. */

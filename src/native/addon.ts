@@ -38,6 +38,16 @@ export interface MatrixSource {
   order?: Int32Array;
 }
 
+/** A matrix as {@link NativeAddon.packedBytes} gave it, now in a file. */
+export interface StoredMatrix {
+  file: NativeFile;
+  /** Absolute byte offset, a multiple of 64. */
+  offset: number;
+  bytes: number;
+  /** 16 hex digits. */
+  checksum: string;
+}
+
 /**
  * One step's inputs. T tokens, B sequences, S rows. A sequence's tokens are contiguous and in order.
  * Arrays are copied at submit: the caller may reuse them at once.
@@ -180,7 +190,19 @@ export interface NativeAddon {
   closeFile(file: NativeFile): void;
 
   /** Packs rows [sum of rows, columns] into tile order, keeping the file's integers and scales. Runs on the pool. */
-  packMatrix(runtime: NativeRuntime, options: { columns: number; sources: MatrixSource[] }): Promise<NativeWeight>;
+  packMatrix(
+    runtime: NativeRuntime,
+    options: {
+      columns: number;
+      sources: MatrixSource[];
+      /** The same matrix, packed before: it is checked and used where it lies. Rejects when it is damaged. */
+      stored?: StoredMatrix;
+    },
+  ): Promise<NativeWeight>;
+  /** The bytes of a matrix that was packed here, lent and not copied, with their checksum. They must not be changed. */
+  packedBytes(runtime: NativeRuntime, weight: NativeWeight): Promise<{ bytes: Uint8Array; checksum: string }>;
+  /** 16 hex digits that change whenever packing would write other bytes: the identity of what packedBytes gives. */
+  packedLayout(): string;
   /** Rows gathered from the mapped file and dequantised one by one (embeddings). */
   mapTable(options: { file: NativeFile; offset: number; type: number; rows: number; columns: number }): NativeWeight;
   uploadVector(values: Float32Array): NativeWeight;
@@ -234,6 +256,8 @@ export interface NativeAddon {
   matmul(runtime: NativeRuntime, weight: NativeWeight, x: Float32Array, m: number): Float32Array;
   /** One row dequantised by the native code (mapTable path). For tests. */
   dequantizeRow(type: number, bytes: Uint8Array, columns: number): Float32Array;
+  /** XXH64, seed 0, as 16 hex digits. For tests. */
+  xxh64(bytes: Uint8Array): string;
   /** Times tasks were handed to pool threads since start; for tests that count. */
   poolStats(runtime: NativeRuntime): { runs: number; chunks: number };
 }

@@ -30,6 +30,10 @@ export interface EngineConfig {
   dtype: (typeof DTYPES)[number];
   /** Type of cached keys and values. @default "auto": by `dtype` */
   kvCacheDtype: (typeof KV_CACHE_DTYPES)[number];
+  /** Pack weights anew at every start and keep nothing. @default false */
+  disableWeightCache: boolean;
+  /** Most gigabytes of packed weights kept on disk; null = SGLANG_WEIGHT_CACHE_GB, else 20. @default null */
+  weightCacheSize: number | null;
   /** Share of the memory available at start that weights, KV cache and work space may take. (0, 1). @default 0.8 */
   memFractionStatic: number;
   /** Most requests in one batch. @default 64 */
@@ -94,6 +98,8 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   isEmbedding: false,
   dtype: "auto",
   kvCacheDtype: "auto",
+  disableWeightCache: false,
+  weightCacheSize: null,
   memFractionStatic: 0.8,
   maxRunningRequests: 64,
   maxQueuedRequests: null,
@@ -159,6 +165,8 @@ const CHECKS: { readonly [K in keyof EngineConfig]: Check } = {
   isEmbedding: flag,
   dtype: oneOf(DTYPES),
   kvCacheDtype: oneOf(KV_CACHE_DTYPES),
+  disableWeightCache: flag,
+  weightCacheSize: orNull([(x) => isNumber(x) && x >= 0, "a number of gigabytes >= 0"]),
   memFractionStatic: [(x) => isNumber(x) && x > 0 && x < 1, "a number between 0 and 1"],
   maxRunningRequests: [(x) => isInteger(1)(x) && (x as number) <= 4096, "an integer from 1 to 4096"],
   maxQueuedRequests: orNull(integer(0)),

@@ -16,6 +16,7 @@ import { createEncoderPool, loadTokenizer } from "../tokenizer/index.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { findModel } from "../weights/catalog.js";
 import { openCheckpoint } from "../weights/checkpoint.js";
+import { PackedCache, packedCacheLimit, packedFolder } from "../weights/packed-cache.js";
 import { type ResolveOptions, resolveModel } from "../weights/resolve.js";
 import { type EngineConfig, kvDtype, MAX_THREADS, prefillStepTokens, resolveEngineConfig } from "./config.js";
 import type { EngineParts } from "./engine.js";
@@ -66,10 +67,17 @@ export async function loadEngineParts(modelSpec: string, options: LoadOptions): 
   });
   const checkpoint = await openCheckpoint(found.path);
   try {
-    return await partsOf(checkpoint, config, found.name, signal);
+    return await partsOf(checkpoint, config, found.name, weightCache(config, downloadDir), signal);
   } finally {
     checkpoint.close();
   }
+}
+
+/** Where packed weights are kept from one start to the next; null when they are not. */
+function weightCache(config: EngineConfig, cacheDir: string | undefined): PackedCache | null {
+  const maxBytes = packedCacheLimit(config.weightCacheSize) * 1e9;
+  if (config.disableWeightCache || maxBytes === 0) return null;
+  return new PackedCache({ folder: packedFolder({ cacheDir }), maxBytes });
 }
 
 /** Refuses a catalog model that this version cannot serve before it is downloaded. */
@@ -87,6 +95,7 @@ async function partsOf(
   checkpoint: Checkpoint,
   config: EngineConfig,
   name: string,
+  cache: PackedCache | null,
   signal: AbortSignal | undefined,
 ): Promise<EngineParts> {
   const source = await tokenizerSource(checkpoint, config.chatTemplate);
@@ -112,6 +121,7 @@ async function partsOf(
     weights = await loadWeights(checkpoint, native, {
       ...(config.contextLength && { contextLength: config.contextLength }),
       onProgress: stopWhen(signal),
+      cache,
     });
     const runner = makeRunner(native, weights, config, tokenizer, available);
     logger.info(

@@ -90,6 +90,9 @@ type Facts = Pick<
   "format" | "path" | "metadata" | "config" | "generationConfig" | "tokenizer" | "skipped"
 >;
 
+/** Of the beginning of each tensor, for the identity. */
+const SAMPLE_BYTES = 256;
+
 class FileCheckpoint implements OpenedCheckpoint {
   readonly format: "gguf" | "safetensors";
   readonly path: string;
@@ -147,6 +150,9 @@ class FileCheckpoint implements OpenedCheckpoint {
         hash.update(`${basename(file.path)}\0${file.size}\0${file.mtimeNs}\0${headerBytes}\0`);
         hash.update(file.read(0, headerBytes, "the header"));
       }
+      // Fine-tunes of one model can have equal headers and sizes, and an image's files all the same time.
+      for (const { name, file, offset, byteLength } of this.tensors.values())
+        hash.update(this.#files.get(file)!.file.read(offset, Math.min(byteLength, SAMPLE_BYTES), name));
       this.#identity = hash.digest("hex");
     }
     return this.#identity;
