@@ -318,6 +318,15 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
     key: "disableRadixCache",
   },
   {
+    flag: "--radix-eviction-policy",
+    kind: "string",
+    choices: ["lru", "lfu", "fifo", "mru", "filo", "priority"],
+    help: "which cached prefixes go first when pages are needed",
+    group: MEMORY,
+    target: "engine",
+    key: "radixEvictionPolicy",
+  },
+  {
     flag: "--allow-auto-truncate",
     kind: "boolean",
     help: "cut prompts that do not fit instead of refusing them",
@@ -517,7 +526,6 @@ export const UNSUPPORTED_FLAGS: readonly (readonly [prefix: string, reason: stri
   ["--reasoning-parser", "reasoning parsers are not part of this version"],
   ["--enable-mixed-chunk", "mixed chunks are not part of this version"],
   ["--abort-on-priority-when-disabled", "a priority is always refused when priority scheduling is off"],
-  ["--radix-eviction-policy", "the cache evicts least recently used prefixes"],
   ["--enable-deterministic-inference", "inference is always deterministic here"],
   ["--enable-multimodal", "images and video are not part of this version"],
   ["--grpc-mode", "the server speaks HTTP only"],

@@ -6,6 +6,7 @@
  */
 import { SglangError } from "../core/errors.js";
 import { DEFAULT_SAMPLING_PARAMS, type SamplingParams } from "../core/sampling-params.js";
+import { EVICTION_POLICY_NAMES, type EvictionPolicyName } from "./eviction-policy.js";
 import { SCHEDULE_POLICIES, type SchedulePolicy } from "./policy.js";
 
 export const DTYPES = ["auto", "half", "float16", "bfloat16", "float", "float32"] as const;
@@ -64,6 +65,8 @@ export interface EngineConfig {
   pageSize: number;
   /** Compute every prompt from its first token. @default false */
   disableRadixCache: boolean;
+  /** Which cached prefixes go first when pages are needed (eviction-policy.ts). @default "lru" */
+  radixEvictionPolicy: EvictionPolicyName;
   /** Run the plan op by op: slower, same bits; errors name the op. @default false */
   disableCudaGraph: boolean;
   /** The plain loop. Accepted because it is the loop that exists. @default true */
@@ -115,6 +118,7 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   scheduleConservativeness: 1,
   pageSize: 16,
   disableRadixCache: false,
+  radixEvictionPolicy: "lru",
   disableCudaGraph: false,
   disableOverlapSchedule: true,
   randomSeed: null,
@@ -182,6 +186,7 @@ const CHECKS: { readonly [K in keyof EngineConfig]: Check } = {
   scheduleConservativeness: [(x) => isNumber(x) && x >= 0, "a number >= 0"],
   pageSize: oneOf(PAGE_SIZES),
   disableRadixCache: flag,
+  radixEvictionPolicy: oneOf(EVICTION_POLICY_NAMES),
   disableCudaGraph: flag,
   disableOverlapSchedule: flag,
   randomSeed: orNull([Number.isSafeInteger, "an integer"]),

@@ -94,6 +94,7 @@ export class Engine implements EngineApi {
       fairShare: config.enableTenantFairness ? new FairShare(config.tenantQuantum) : null,
       conservativeness: config.scheduleConservativeness,
       disableRadixCache: config.disableRadixCache,
+      radixEvictionPolicy: config.radixEvictionPolicy,
       decodeLogInterval: config.decodeLogInterval,
       watchdogTimeout: config.watchdogTimeout,
       strict: parts.strict ?? false,

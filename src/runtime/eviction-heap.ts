@@ -1,86 +1,87 @@
 /**
- * Unlocked leaves of the radix tree by last use, oldest first: a binary heap with lazy deletion. A node is pushed when
- * it becomes an evictable leaf or is used again; entries that a later use, lock, child or removal made stale are dropped
- * when they surface, and all at once when they outnumber the live ones.
+ * The evictable leaves of the radix tree, the next to go on top: a binary heap of nodes that know their place in it, so that a
+ * node can move when it is used and leave when it is locked or gets a child.
  */
 import type { RadixNode } from "./radix-cache.js";
 
-interface Entry {
-  node: RadixNode;
-  lastAccess: number;
-}
-
-/** Stale entries that are worth a rebuild. */
-const MIN_REBUILD = 256;
-
-function isLive(entry: Entry): boolean {
-  return entry.node.queuedAccess === entry.lastAccess && entry.node.evictable;
-}
-
 export class EvictionHeap {
-  #entries: Entry[] = [];
-  #rebuildAt = MIN_REBUILD;
+  readonly #nodes: RadixNode[] = [];
+  readonly #rank: (node: RadixNode) => number;
 
-  push(node: RadixNode): void {
-    if (node.queuedAccess === node.lastAccess) return;
-    node.queuedAccess = node.lastAccess;
-    this.#entries.push({ node, lastAccess: node.lastAccess });
-    this.#up(this.#entries.length - 1);
-    if (this.#entries.length > this.#rebuildAt) this.#rebuild();
+  constructor(rank: (node: RadixNode) => number) {
+    this.#rank = rank;
   }
 
-  /** Removes and returns the least recently used evictable leaf. */
-  pop(): RadixNode | undefined {
-    while (this.#entries.length > 0) {
-      const top = this.#entries[0];
-      const last = this.#entries.pop() as Entry;
-      if (this.#entries.length > 0) {
-        this.#entries[0] = last;
-        this.#down(0);
-      }
-      const live = isLive(top);
-      if (top.node.queuedAccess === top.lastAccess) top.node.queuedAccess = -1;
-      if (live) return top.node;
+  get size(): number {
+    return this.#nodes.length;
+  }
+
+  /** Puts a node in, or where it belongs now that its rank has changed. */
+  update(node: RadixNode): void {
+    if (node.heapIndex < 0) {
+      node.heapIndex = this.#nodes.length;
+      this.#nodes.push(node);
     }
-    return undefined;
+    if (!this.#up(node)) this.#down(node);
+  }
+
+  /** Takes a node out; nothing when it is not in. */
+  remove(node: RadixNode): void {
+    const index = node.heapIndex;
+    if (index < 0) return;
+    node.heapIndex = -1;
+    const last = this.#nodes.pop() as RadixNode;
+    if (last === node) return;
+    this.#nodes[index] = last;
+    last.heapIndex = index;
+    if (!this.#up(last)) this.#down(last);
+  }
+
+  /** Takes the node out that goes first. */
+  pop(): RadixNode | undefined {
+    const top = this.#nodes[0];
+    if (top) this.remove(top);
+    return top;
   }
 
   clear(): void {
-    this.#entries = [];
+    for (const node of this.#nodes) node.heapIndex = -1;
+    this.#nodes.length = 0;
   }
 
-  #rebuild(): void {
-    const live = this.#entries.filter(isLive);
-    for (const { node } of this.#entries) if (!node.evictable) node.queuedAccess = -1;
-    this.#entries = live.sort((a, b) => a.lastAccess - b.lastAccess);
-    this.#rebuildAt = Math.max(MIN_REBUILD, live.length * 2);
-  }
-
-  #up(index: number): void {
-    const entries = this.#entries;
-    const entry = entries[index];
-    let i = index;
+  /** Moves a node towards the top; false when it stayed. */
+  #up(node: RadixNode): boolean {
+    const nodes = this.#nodes;
+    const rank = this.#rank(node);
+    const start = node.heapIndex;
+    let i = start;
     while (i > 0) {
-      const parent = (i - 1) >> 1;
-      if (entries[parent].lastAccess <= entry.lastAccess) break;
-      entries[i] = entries[parent];
-      i = parent;
+      const above = (i - 1) >> 1;
+      if (this.#rank(nodes[above]) <= rank) break;
+      this.#place(nodes[above], i);
+      i = above;
     }
-    entries[i] = entry;
+    this.#place(node, i);
+    return i < start;
   }
 
-  #down(index: number): void {
-    const entries = this.#entries;
-    const entry = entries[index];
-    let i = index;
+  #down(node: RadixNode): void {
+    const nodes = this.#nodes;
+    const rank = this.#rank(node);
+    let i = node.heapIndex;
     for (;;) {
-      let child = 2 * i + 1;
-      if (child >= entries.length) break;
-      if (child + 1 < entries.length && entries[child + 1].lastAccess < entries[child].lastAccess) child++;
-      if (entries[child].lastAccess >= entry.lastAccess) break;
-      entries[i] = entries[child];
-      i = child;
+      let below = 2 * i + 1;
+      if (below >= nodes.length) break;
+      if (below + 1 < nodes.length && this.#rank(nodes[below + 1]) < this.#rank(nodes[below])) below++;
+      if (this.#rank(nodes[below]) >= rank) break;
+      this.#place(nodes[below], i);
+      i = below;
     }
-    entries[i] = entry;
+    this.#place(node, i);
+  }
+
+  #place(node: RadixNode, index: number): void {
+    this.#nodes[index] = node;
+    node.heapIndex = index;
   }
 }

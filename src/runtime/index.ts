@@ -9,4 +9,4 @@ export { Engine, type EngineParts } from "./engine.js";
 export type { LoadOptions } from "./load.js";
 export type { ModelRunner } from "./model-runner.js";
 export { SCHEDULE_POLICIES, type SchedulePolicy } from "./policy.js";
-export { type PrefixCache, type PrefixMatch, RadixCache } from "./radix-cache.js";
+export { type Insertion, type PrefixCache, type PrefixMatch, RadixCache } from "./radix-cache.js";

@@ -3,9 +3,17 @@
  *
  * Invariant, checked by {@link KvCache.check}: free + evictable + protected + owned by requests = all pages.
  */
+import type { EvictionPolicyName } from "./eviction-policy.js";
 import { KvPool } from "./kv-pool.js";
 import { RadixCache } from "./radix-cache.js";
 import type { Req } from "./request.js";
+
+export interface KvCacheOptions {
+  pages: number;
+  pageSize: number;
+  disableRadixCache: boolean;
+  evictionPolicy: EvictionPolicyName;
+}
 
 export class KvCache {
   readonly pool: KvPool;
@@ -14,9 +22,10 @@ export class KvCache {
   /** Tokens evicted since the start. */
   evictedTokens = 0;
 
-  constructor(options: { pages: number; pageSize: number; disableRadixCache: boolean }) {
-    this.pool = new KvPool(options.pages, options.pageSize);
-    this.radix = options.disableRadixCache ? null : new RadixCache(options.pageSize, (page) => this.pool.free(page));
+  constructor({ pages, pageSize, disableRadixCache, evictionPolicy }: KvCacheOptions) {
+    this.pool = new KvPool(pages, pageSize);
+    const free = (page: number) => this.pool.free(page);
+    this.radix = disableRadixCache ? null : new RadixCache({ pageSize, free, policy: evictionPolicy, pages });
   }
 
   get pageSize(): number {
@@ -66,9 +75,8 @@ export class KvCache {
     const whole = Math.floor(req.computed / this.pageSize);
     if (whole <= req.sharedPages) return;
     const ids = req.ids.subarray(0, whole * this.pageSize);
-    const present = this.radix.insert(ids, req.pages, req.namespace);
+    const { present, pages, node } = this.radix.insert(ids, req.pages, req.namespace);
     for (let i = req.sharedPages; i < present; i++) this.pool.free(req.pages[i]);
-    const { pages, node } = this.radix.matchPrefix(ids, req.namespace);
     for (let i = req.sharedPages; i < whole; i++) req.pages[i] = pages[i];
     this.radix.incLock(node);
     if (req.node) this.radix.decLock(req.node);

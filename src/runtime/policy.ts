@@ -48,7 +48,7 @@ function depthFirst(waiting: readonly Req[], radix: RadixCache): Req[] {
   const stack = [...roots].sort(heaviestFirst);
   for (let node = stack.pop(); node; node = stack.pop()) {
     preOrder.push(node);
-    stack.push(...[...node.children.values()].filter((child) => weights.has(child)).sort(heaviestFirst));
+    stack.push(...[...node.childNodes()].filter((child) => weights.has(child)).sort(heaviestFirst));
   }
   const order = preOrder.reverse().flatMap((node) => ends.get(node) ?? []);
   return [...order, ...uncached];

@@ -5,17 +5,25 @@
  * - Namespaces (`extraKey`) have separate roots and never share a node.
  * - `lockRef` counts the running requests that read a node's pages; a lock covers the path to the root.
  *   Unlocked pages are evictable, locked ones protected; every page of the tree is exactly one of the two.
- * - Eviction takes pages from the tail of the least recently used unlocked leaf, as many as asked for and no more. All
- *   pages of a node were last used by the same call (matching and inserting split where they stop), so this is exactly
- *   page-wise least-recently-used. A naive page-wise cache in the tests behaves the same, call by call.
+ * - Eviction takes pages from the tail of the unlocked leaf that the policy ranks lowest, as many as asked for and no more.
+ *   All pages of a node were last used by the same calls (matching and inserting split where they stop), so this is exactly
+ *   page-wise. A naive page-wise cache in the tests behaves the same, call by call, under every policy.
+ * - A node's ids and page list live in {@link PageChains}, by page: a node is a small object and splitting copies nothing.
  */
 import { EvictionHeap } from "./eviction-heap.js";
+import { EVICTION_POLICIES, type EvictionPolicyName } from "./eviction-policy.js";
+import { PageChains } from "./page-chains.js";
 
 export interface PrefixMatch<Node> {
   /** Pages of the matched prefix, in order; they hold pages.length * pageSize tokens. */
   pages: number[];
   /** Where the match ended; lock it to keep the pages. */
   node: Node;
+}
+
+export interface Insertion<Node> extends PrefixMatch<Node> {
+  /** How many leading pages were there before: the caller's own stay the caller's, the rest belong to the cache now. */
+  present: number;
 }
 
 /** What the scheduler needs of a prefix cache. */
@@ -25,11 +33,12 @@ export interface PrefixCache<Node> {
   /** Longest cached prefix of `ids`, in whole pages. Counts as a use. */
   matchPrefix(ids: Int32Array, namespace?: string): PrefixMatch<Node>;
   /**
-   * Stores the whole pages of `ids`; `pages[i]` holds tokens [i * pageSize, (i + 1) * pageSize).
-   * Returns how many leading pages were there before: those stay the caller's, the rest belong to the cache now.
+   * Stores the whole pages of `ids`; `pages[i]` holds tokens [i * pageSize, (i + 1) * pageSize). The result's pages are
+   * those the cache holds for them now. Counts as a recent use, not as a hit.
+   * @param priority of the request, for the policy of that name; a prefix has the highest of its requests. @default 0
    */
-  insert(ids: Int32Array, pages: readonly number[], namespace?: string): number;
-  /** Frees up to `count` unlocked pages, least recently used first; returns how many. */
+  insert(ids: Int32Array, pages: readonly number[], namespace?: string, priority?: number): Insertion<Node>;
+  /** Frees up to `count` unlocked pages, in the policy's order; returns how many. */
   evict(count: number): number;
   incLock(node: Node): void;
   decLock(node: Node): void;
@@ -39,45 +48,85 @@ export interface PrefixCache<Node> {
 
 export class RadixNode {
   parent: RadixNode | null;
-  readonly children = new Map<number | string, RadixNode>();
-  /** Token ids on the edge from the parent, [pages.length * pageSize]; empty for a root. */
-  key: Int32Array;
-  pages: number[];
+  /** By the key of their first page; null = none. Children whose keys clash are linked by `sibling`. */
+  children: Map<number, RadixNode> | null = null;
+  sibling: RadixNode | null = null;
+  /** The pages, linked in PageChains; a root has none. */
+  first: number;
+  last: number;
+  pageCount: number;
   lockRef = 0;
-  /** Number of the call that used this node last. */
+  /** Number of the call that used this node last, and of the one that made it. */
   lastAccess: number;
-  /** lastAccess of this node's entry in the eviction heap; -1 = no entry. */
-  queuedAccess = -1;
+  createdAt: number;
+  /** Requests that found it in the cache. */
+  hits = 0;
+  priority = 0;
+  /** Tenths of a second after the cache was made: last use. */
+  usedAt = 0;
+  /** Place in the eviction heap; -1 = not evictable. */
+  heapIndex = -1;
 
-  constructor(parent: RadixNode | null, key: Int32Array, pages: number[], lastAccess: number) {
+  constructor(parent: RadixNode | null, first: number, last: number, pageCount: number, now: number) {
     this.parent = parent;
-    this.key = key;
-    this.pages = pages;
-    this.lastAccess = lastAccess;
+    this.first = first;
+    this.last = last;
+    this.pageCount = pageCount;
+    this.lastAccess = now;
+    this.createdAt = now;
   }
 
   get evictable(): boolean {
-    return this.parent !== null && this.lockRef === 0 && this.children.size === 0;
+    return this.parent !== null && this.lockRef === 0 && this.children === null;
+  }
+
+  *childNodes(): Generator<RadixNode> {
+    for (const head of this.children?.values() ?? [])
+      for (let node: RadixNode | null = head; node; node = node.sibling) yield node;
   }
 }
 
-const NO_KEY = new Int32Array(0);
+/** The root of a namespace. */
+export class RadixRoot extends RadixNode {
+  readonly namespace: string;
+
+  constructor(namespace: string) {
+    super(null, -1, -1, 0, 0);
+    this.namespace = namespace;
+  }
+}
+
+export interface RadixCacheOptions {
+  pageSize: number;
+  /** Receives every page the cache gives up. */
+  free: (page: number) => void;
+  /** @default "lru" */
+  policy?: EvictionPolicyName;
+  /** Page ids below this need no growing later. @default 0 */
+  pages?: number;
+}
+
 /** Where a match ends in a namespace that holds nothing. Locking a root does nothing, so all may share it. */
-const NOWHERE = new RadixNode(null, NO_KEY, [], 0);
+const NOWHERE = new RadixNode(null, -1, -1, 0, 0);
+/** A longer leaf that must give up only its tail is cut first, so that the next pages come off a short one. */
+const TAIL_PAGES = 64;
 
 export class RadixCache implements PrefixCache<RadixNode> {
+  readonly chains: PageChains;
   readonly #pageSize: number;
   readonly #free: (page: number) => void;
-  readonly #roots = new Map<string, RadixNode>();
-  readonly #leaves = new EvictionHeap();
+  readonly #roots = new Map<string, RadixRoot>();
+  readonly #leaves: EvictionHeap;
+  readonly #startedAt = performance.now();
   #evictable = 0;
   #protected = 0;
   #clock = 0;
 
-  /** @param free receives every page the cache gives up */
-  constructor(pageSize: number, free: (page: number) => void) {
+  constructor({ pageSize, free, policy = "lru", pages = 0 }: RadixCacheOptions) {
     this.#pageSize = pageSize;
     this.#free = free;
+    this.chains = new PageChains(pageSize, pages);
+    this.#leaves = new EvictionHeap(EVICTION_POLICIES[policy].rank);
   }
 
   get evictablePages(): number {
@@ -88,60 +137,56 @@ export class RadixCache implements PrefixCache<RadixNode> {
     return this.#protected;
   }
 
+  /** Roots of the namespaces that hold something. */
+  get roots(): Iterable<RadixRoot> {
+    return this.#roots.values();
+  }
+
   matchPrefix(ids: Int32Array, namespace = ""): PrefixMatch<RadixNode> {
     const pages: number[] = [];
-    let node = this.#roots.get(namespace) ?? NOWHERE;
-    const now = ++this.#clock;
-    for (let at = 0; ; ) {
-      const child = this.#child(node, ids, at);
-      if (!child) return { pages, node };
-      const shared = this.#sharedTokens(child, ids, at);
-      node = shared < child.key.length ? this.#split(child, shared) : child;
-      this.#touch(node, now);
-      for (const page of node.pages) pages.push(page);
-      at += shared;
-      if (node !== child) return { pages, node };
-    }
+    const root = this.#roots.get(namespace);
+    if (!root) return { pages, node: NOWHERE };
+    return { pages, node: this.#walk(root, ids, pages, true) };
   }
 
   /** Like {@link matchPrefix}, but changes nothing and does not count as a use. `node` is the deepest node reached. */
   peek(ids: Int32Array, namespace = ""): { tokens: number; node: RadixNode | null } {
-    let node = this.#roots.get(namespace) ?? null;
-    let tokens = 0;
-    while (node) {
-      const child = this.#child(node, ids, tokens);
-      if (!child) break;
-      const shared = this.#sharedTokens(child, ids, tokens);
-      tokens += shared;
-      node = child;
-      if (shared < child.key.length) break;
-    }
-    return { tokens, node };
-  }
-
-  insert(ids: Int32Array, pages: readonly number[], namespace = ""): number {
-    const length = this.#wholePages(ids.length);
-    if (length === 0) return 0;
-    let node = this.#root(namespace);
+    const { chains } = this;
+    let node: RadixNode | null = this.#roots.get(namespace) ?? null;
     let at = 0;
-    const now = ++this.#clock;
-    while (at < length) {
+    while (node) {
       const child = this.#child(node, ids, at);
       if (!child) break;
-      const shared = this.#sharedTokens(child, ids, at);
-      node = shared < child.key.length ? this.#split(child, shared) : child;
-      this.#touch(node, now);
-      at += shared;
-      if (node !== child) break;
+      node = child;
+      const shared = chains.follow(child.first, child.pageCount, ids, at + this.#pageSize, null);
+      at += shared * this.#pageSize;
+      if (shared < child.pageCount) break;
     }
-    const present = at / this.#pageSize;
-    if (at < length) {
-      const leaf = new RadixNode(node, ids.slice(at, length), pages.slice(present, length / this.#pageSize), now);
-      node.children.set(this.#edge(ids, at), leaf);
-      this.#evictable += leaf.pages.length;
-      this.#enqueue(leaf);
+    return { tokens: at, node };
+  }
+
+  insert(ids: Int32Array, pages: readonly number[], namespace = "", priority = 0): Insertion<RadixNode> {
+    const count = Math.floor(ids.length / this.#pageSize);
+    const held: number[] = [];
+    if (count === 0) return { present: 0, pages: held, node: this.#roots.get(namespace) ?? NOWHERE };
+    let node = this.#walk(this.#root(namespace), ids, held, false);
+    const present = held.length;
+    if (present < count) {
+      const { chains } = this;
+      for (let i = present; i < count; i++) {
+        chains.write(pages[i], ids, i * this.#pageSize);
+        if (i > present) chains.link(pages[i - 1], pages[i]);
+        held.push(pages[i]);
+      }
+      const leaf = new RadixNode(node, pages[present], pages[count - 1], count - present, this.#clock);
+      leaf.usedAt = this.#now();
+      this.#addChild(node, leaf);
+      this.#evictable += leaf.pageCount;
+      node = leaf;
     }
-    return present;
+    for (let n = node; n.parent && n.priority < priority; n = n.parent) n.priority = priority;
+    this.#refresh(node);
+    return { present, pages: held, node };
   }
 
   evict(count: number): number {
@@ -149,26 +194,34 @@ export class RadixCache implements PrefixCache<RadixNode> {
     while (evicted < count) {
       const leaf = this.#leaves.pop();
       if (!leaf) break;
-      const kept = Math.max(0, leaf.pages.length - (count - evicted));
-      for (let i = leaf.pages.length - 1; i >= kept; i--) this.#free(leaf.pages[i]);
-      evicted += leaf.pages.length - kept;
-      this.#evictable -= leaf.pages.length - kept;
-      if (kept > 0) {
-        leaf.pages.length = kept;
-        leaf.key = leaf.key.slice(0, kept * this.#pageSize);
-        this.#enqueue(leaf);
-      } else {
+      const wanted = count - evicted;
+      if (wanted >= leaf.pageCount) {
+        this.#freePages(leaf.first, leaf.pageCount);
+        evicted += leaf.pageCount;
         this.#remove(leaf);
+      } else if (leaf.pageCount > 2 * TAIL_PAGES && wanted < leaf.pageCount - TAIL_PAGES) {
+        this.#split(leaf, leaf.pageCount - Math.max(TAIL_PAGES, wanted));
+        this.#refresh(leaf);
+      } else {
+        const kept = leaf.pageCount - wanted;
+        const last = this.#pageAt(leaf, kept - 1);
+        this.#freePages(this.chains.next(last), wanted);
+        leaf.last = last;
+        leaf.pageCount = kept;
+        evicted += wanted;
+        this.#refresh(leaf);
       }
     }
+    this.#evictable -= evicted;
     return evicted;
   }
 
   incLock(node: RadixNode): void {
     for (let n = node; n.parent; n = n.parent) {
       if (n.lockRef++ > 0) continue;
-      this.#evictable -= n.pages.length;
-      this.#protected += n.pages.length;
+      this.#evictable -= n.pageCount;
+      this.#protected += n.pageCount;
+      this.#leaves.remove(n);
     }
   }
 
@@ -176,86 +229,167 @@ export class RadixCache implements PrefixCache<RadixNode> {
     for (let n = node; n.parent; n = n.parent) {
       if (n.lockRef === 0) throw new Error("A prefix-cache node was unlocked more often than locked.");
       if (--n.lockRef > 0) continue;
-      this.#evictable += n.pages.length;
-      this.#protected -= n.pages.length;
-      this.#enqueue(n);
+      this.#evictable += n.pageCount;
+      this.#protected -= n.pageCount;
+      this.#refresh(n);
     }
   }
 
   reset(): void {
     if (this.#protected > 0) throw new Error("The prefix cache cannot be emptied while requests use it.");
     // Not recursive: a conversation of many turns is a deep path.
-    const left = [...this.#roots.values()];
+    const left: RadixNode[] = [...this.#roots.values()];
     for (let node = left.pop(); node; node = left.pop()) {
-      for (const page of node.pages) this.#free(page);
-      for (const child of node.children.values()) left.push(child);
+      this.#freePages(node.first, node.pageCount);
+      left.push(...node.childNodes());
     }
     this.#roots.clear();
     this.#leaves.clear();
     this.#evictable = 0;
   }
 
-  #wholePages(tokens: number): number {
-    return tokens - (tokens % this.#pageSize);
+  /** Seconds since a node was last used. */
+  idleSeconds(node: RadixNode): number {
+    return Math.max(0, (this.#now() - node.usedAt) / 10);
   }
 
-  #root(namespace: string): RadixNode {
+  /** Pages of a node, in order. */
+  *pagesOf(node: RadixNode): Generator<number> {
+    for (let i = 0, page = node.first; i < node.pageCount; i++, page = this.chains.next(page)) yield page;
+  }
+
+  /** Follows `ids` as far as they are cached, splitting where they leave a node; appends the pages to `pages`. */
+  #walk(root: RadixNode, ids: Int32Array, pages: number[], isHit: boolean): RadixNode {
+    const { chains } = this;
+    const now = ++this.#clock;
+    const usedAt = this.#now();
+    let node = root;
+    for (let at = 0; ; ) {
+      const child = this.#child(node, ids, at);
+      if (!child) return node;
+      pages.push(child.first);
+      const shared = chains.follow(child.first, child.pageCount, ids, at + this.#pageSize, pages);
+      at += shared * this.#pageSize;
+      const whole = shared === child.pageCount;
+      node = whole ? child : this.#split(child, shared, pages[pages.length - 1]);
+      node.lastAccess = now;
+      node.usedAt = usedAt;
+      if (isHit) node.hits++;
+      this.#refresh(node);
+      if (!whole) return node;
+    }
+  }
+
+  #now(): number {
+    return Math.floor((performance.now() - this.#startedAt) / 100);
+  }
+
+  #root(namespace: string): RadixRoot {
     let root = this.#roots.get(namespace);
     if (!root) {
-      root = new RadixNode(null, NO_KEY, [], 0);
+      root = new RadixRoot(namespace);
       this.#roots.set(namespace, root);
     }
     return root;
   }
 
-  /** Children differ in their first page, which therefore names them. */
-  #edge(ids: Int32Array, at: number): number | string {
-    return this.#pageSize === 1 ? ids[at] : ids.subarray(at, at + this.#pageSize).join();
+  /** The child whose first page holds ids[at, at + pageSize): children differ in their first page. */
+  #child(node: RadixNode, ids: Int32Array, at: number): RadixNode | null {
+    if (!node.children || at + this.#pageSize > ids.length) return null;
+    let child = node.children.get(this.chains.key(ids, at)) ?? null;
+    while (child && !this.chains.holds(child.first, ids, at)) child = child.sibling;
+    return child;
   }
 
-  #child(node: RadixNode, ids: Int32Array, at: number): RadixNode | undefined {
-    if (at + this.#pageSize > ids.length || node.children.size === 0) return undefined;
-    return node.children.get(this.#edge(ids, at));
+  #addChild(parent: RadixNode, child: RadixNode): void {
+    if (!parent.children) {
+      parent.children = new Map();
+      this.#leaves.remove(parent);
+    }
+    const key = this.chains.keyOf(child.first);
+    child.sibling = parent.children.get(key) ?? null;
+    parent.children.set(key, child);
   }
 
-  /** Tokens of `child.key` that `ids` continues with at `at`, in whole pages; at least one page. */
-  #sharedTokens(child: RadixNode, ids: Int32Array, at: number): number {
-    const { key } = child;
-    const end = Math.min(key.length, ids.length - at);
-    let n = this.#pageSize;
-    while (n < end && key[n] === ids[at + n]) n++;
-    return this.#wholePages(n);
+  #removeChild(parent: RadixNode, child: RadixNode): void {
+    const children = parent.children as Map<number, RadixNode>;
+    const key = this.chains.keyOf(child.first);
+    const head = children.get(key) as RadixNode;
+    if (head === child) {
+      if (child.sibling) children.set(key, child.sibling);
+      else children.delete(key);
+    } else {
+      let before = head;
+      while (before.sibling !== child) before = before.sibling as RadixNode;
+      before.sibling = child.sibling;
+    }
+    child.sibling = null;
+    if (children.size === 0) parent.children = null;
   }
 
-  /** Cuts the first `tokens` of a node off into a new parent. The node object stays the lower part: locks held on it stay right. */
-  #split(node: RadixNode, tokens: number): RadixNode {
-    const pages = tokens / this.#pageSize;
-    const upper = new RadixNode(node.parent, node.key.slice(0, tokens), node.pages.slice(0, pages), node.lastAccess);
+  /** `by` begins with the page that `child` begins with. */
+  #replaceChild(parent: RadixNode, child: RadixNode, by: RadixNode): void {
+    const children = parent.children as Map<number, RadixNode>;
+    const key = this.chains.keyOf(by.first);
+    by.sibling = child.sibling;
+    child.sibling = null;
+    let before = children.get(key) as RadixNode;
+    if (before === child) {
+      children.set(key, by);
+      return;
+    }
+    while (before.sibling !== child) before = before.sibling as RadixNode;
+    before.sibling = by;
+  }
+
+  #pageAt(node: RadixNode, index: number): number {
+    let page = node.first;
+    for (let i = 0; i < index; i++) page = this.chains.next(page);
+    return page;
+  }
+
+  /**
+   * Cuts the first `count` pages of a node off into a new parent. The node object stays the lower part: locks held on it
+   * stay right.
+   * @param last the last of these pages, where it is known
+   */
+  #split(node: RadixNode, count: number, last = this.#pageAt(node, count - 1)): RadixNode {
+    const parent = node.parent as RadixNode;
+    const upper = new RadixNode(parent, node.first, last, count, node.lastAccess);
     upper.lockRef = node.lockRef;
-    upper.parent?.children.set(this.#edge(upper.key, 0), upper);
-    node.key = node.key.slice(tokens);
-    node.pages = node.pages.slice(pages);
+    upper.createdAt = node.createdAt;
+    upper.hits = node.hits;
+    upper.priority = node.priority;
+    upper.usedAt = node.usedAt;
+    this.#replaceChild(parent, node, upper);
+    node.first = this.chains.next(last);
+    node.pageCount -= count;
     node.parent = upper;
-    upper.children.set(this.#edge(node.key, 0), node);
+    this.#addChild(upper, node);
     return upper;
   }
 
-  #touch(node: RadixNode, now: number): void {
-    node.lastAccess = now;
-    this.#enqueue(node);
+  /** Puts a node where it belongs among those that may be evicted. */
+  #refresh(node: RadixNode): void {
+    if (node.evictable) this.#leaves.update(node);
+    else this.#leaves.remove(node);
   }
 
-  #enqueue(node: RadixNode): void {
-    if (node.evictable) this.#leaves.push(node);
+  /** Frees `count` linked pages, the last one first: pages are handed out again in the order of the text. */
+  #freePages(first: number, count: number): void {
+    const pages: number[] = [];
+    for (let i = 0, page = first; i < count; i++, page = this.chains.next(page)) pages.push(page);
+    for (let i = count - 1; i >= 0; i--) this.#free(pages[i]);
   }
 
   #remove(leaf: RadixNode): void {
     const parent = leaf.parent as RadixNode;
-    parent.children.delete(this.#edge(leaf.key, 0));
+    this.#removeChild(parent, leaf);
     leaf.parent = null;
-    if (parent.parent) this.#enqueue(parent);
-    else if (parent.children.size === 0) {
-      for (const [name, root] of this.#roots) if (root === parent) this.#roots.delete(name);
+    if (parent instanceof RadixRoot) {
+      if (!parent.children) this.#roots.delete(parent.namespace);
+    } else {
+      this.#refresh(parent);
     }
   }
 }

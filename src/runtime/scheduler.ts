@@ -12,6 +12,7 @@ import { logger } from "../core/logger.js";
 import type { EngineStats, FinishReason, PauseMode } from "../core/protocol.js";
 import { type Batch, isFinal, type StepOutput } from "./batch.js";
 import { DecodeSet } from "./decode.js";
+import type { EvictionPolicyName } from "./eviction-policy.js";
 import { KvCache } from "./kv-cache.js";
 import { BatchRunner, type ModelRunner } from "./model-runner.js";
 import { type PrefillOptions, PrefillQueue } from "./prefill.js";
@@ -23,6 +24,7 @@ export interface SchedulerOptions extends PrefillOptions {
   maxQueuedRequests: number | null;
   conservativeness: number;
   disableRadixCache: boolean;
+  radixEvictionPolicy: EvictionPolicyName;
   decodeLogInterval: number;
   /** Seconds after which a step is reported as stuck; 0 = never. */
   watchdogTimeout: number;
@@ -56,6 +58,7 @@ export class Scheduler {
       pages: runner.pages,
       pageSize: runner.pageSize,
       disableRadixCache: options.disableRadixCache,
+      evictionPolicy: options.radixEvictionPolicy,
     });
     this.#runner = new BatchRunner(runner);
     this.#prefill = new PrefillQueue(this.kv, options);

@@ -4,7 +4,8 @@
  */
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { PrefixCache, PrefixMatch } from "../../src/runtime/radix-cache.js";
+import { EVICTION_POLICY_NAMES, type EvictionPolicyName } from "../../src/runtime/eviction-policy.js";
+import type { Insertion, PrefixCache, PrefixMatch } from "../../src/runtime/radix-cache.js";
 
 interface PageRecord {
   /** Namespace and all tokens up to the end of this page. */
@@ -13,7 +14,22 @@ interface PageRecord {
   page: number;
   lockRef: number;
   lastAccess: number;
+  createdAt: number;
+  hits: number;
+  priority: number;
 }
+
+/** Who goes first, written as the words say it: [decisive, between equals]. */
+const ORDER: Record<EvictionPolicyName, (r: PageRecord) => readonly [number, number]> = {
+  lru: (r) => [r.lastAccess, 0],
+  lfu: (r) => [r.hits, r.lastAccess],
+  fifo: (r) => [r.createdAt, 0],
+  mru: (r) => [-r.lastAccess, 0],
+  filo: (r) => [-r.createdAt, 0],
+  priority: (r) => [r.priority, r.lastAccess],
+};
+
+type Create<Node> = (pageSize: number, free: (page: number) => void, policy?: EvictionPolicyName) => PrefixCache<Node>;
 
 /** One record per page, keyed by the whole prefix; every question is answered by looking at all records. */
 export class NaivePrefixCache implements PrefixCache<string> {
@@ -22,9 +38,12 @@ export class NaivePrefixCache implements PrefixCache<string> {
   readonly #pageSize: number;
   readonly #free: (page: number) => void;
 
-  constructor(pageSize: number, free: (page: number) => void) {
+  readonly #policy: EvictionPolicyName;
+
+  constructor(pageSize: number, free: (page: number) => void, policy: EvictionPolicyName = "lru") {
     this.#pageSize = pageSize;
     this.#free = free;
+    this.#policy = policy;
   }
 
   get evictablePages(): number {
@@ -48,27 +67,33 @@ export class NaivePrefixCache implements PrefixCache<string> {
       const record = this.#records.get(prefix);
       if (!record) break;
       record.lastAccess = now;
+      record.hits++;
       pages.push(record.page);
       node = prefix;
     }
     return { pages, node };
   }
 
-  insert(ids: Int32Array, pages: readonly number[], namespace = ""): number {
+  insert(ids: Int32Array, pages: readonly number[], namespace = "", priority = 0): Insertion<string> {
     const now = ++this.#clock;
+    const held: number[] = [];
     let present = 0;
     let parent = `${namespace}|`;
     for (const [i, prefix] of this.#prefixes(ids, namespace).entries()) {
       const record = this.#records.get(prefix);
       if (record) {
         record.lastAccess = now;
+        record.priority = Math.max(record.priority, priority);
+        held.push(record.page);
         present++;
       } else {
-        this.#records.set(prefix, { prefix, parent, page: pages[i], lockRef: 0, lastAccess: now });
+        const fresh = { lockRef: 0, lastAccess: now, createdAt: now, hits: 0, priority: Math.max(0, priority) };
+        this.#records.set(prefix, { prefix, parent, page: pages[i], ...fresh });
+        held.push(pages[i]);
       }
       parent = prefix;
     }
-    return present;
+    return { present, pages: held, node: parent };
   }
 
   evict(count: number): number {
@@ -76,7 +101,10 @@ export class NaivePrefixCache implements PrefixCache<string> {
       const records = [...this.#records.values()];
       const [oldest] = records
         .filter((r) => r.lockRef === 0 && !records.some((other) => other.parent === r.prefix))
-        .sort((a, b) => a.lastAccess - b.lastAccess);
+        .sort((a, b) => {
+          const [x, y] = [a, b].map(ORDER[this.#policy]);
+          return x[0] - y[0] || x[1] - y[1];
+        });
       if (!oldest) return evicted;
       this.#records.delete(oldest.prefix);
       this.#free(oldest.page);
@@ -110,8 +138,8 @@ class Harness<Node> {
   readonly #pageSize: number;
   #nextPage = 0;
 
-  constructor(create: (pageSize: number, free: (page: number) => void) => PrefixCache<Node>, pageSize: number) {
-    this.cache = create(pageSize, (page) => this.freed.push(page));
+  constructor(create: Create<Node>, pageSize: number, policy: EvictionPolicyName) {
+    this.cache = create(pageSize, (page) => this.freed.push(page), policy);
     this.#pageSize = pageSize;
   }
 
@@ -121,7 +149,8 @@ class Harness<Node> {
       case "insert": {
         const ids = Int32Array.from(op.ids);
         const pages = Array.from({ length: Math.floor(ids.length / this.#pageSize) }, () => this.#nextPage++);
-        return this.cache.insert(ids, pages, op.namespace);
+        const { present, pages: held } = this.cache.insert(ids, pages, op.namespace, op.priority);
+        return { present, held };
       }
       case "match":
         return this.cache.matchPrefix(Int32Array.from(op.ids), op.namespace).pages;
@@ -151,7 +180,8 @@ class Harness<Node> {
 }
 
 type Operation =
-  | { type: "insert" | "match" | "lock"; ids: number[]; namespace: string }
+  | { type: "insert"; ids: number[]; namespace: string; priority: number }
+  | { type: "match" | "lock"; ids: number[]; namespace: string }
   | { type: "unlock"; index: number }
   | { type: "evict"; count: number };
 
@@ -161,10 +191,11 @@ function operations(pageSize: number): fc.Arbitrary<Operation[]> {
     .array(fc.tuple(fc.integer({ min: 0, max: 2 }), fc.integer({ min: 1, max: 2 * pageSize })), { maxLength: 6 })
     .map((runs) => runs.flatMap(([token, times]) => Array<number>(times).fill(token)));
   const namespace = fc.constantFrom("", "other");
-  const onIds = (type: "insert" | "match" | "lock") => fc.record({ type: fc.constant(type), ids, namespace });
+  const onIds = (type: "match" | "lock") => fc.record({ type: fc.constant(type), ids, namespace });
+  const priority = fc.nat(3);
   return fc.array(
     fc.oneof(
-      { weight: 4, arbitrary: onIds("insert") },
+      { weight: 4, arbitrary: fc.record({ type: fc.constant("insert" as const), ids, namespace, priority }) },
       { weight: 2, arbitrary: onIds("match") },
       { weight: 2, arbitrary: onIds("lock") },
       { weight: 2, arbitrary: fc.record({ type: fc.constant("unlock" as const), index: fc.nat(20) }) },
@@ -177,10 +208,7 @@ function operations(pageSize: number): fc.Arbitrary<Operation[]> {
   );
 }
 
-export function runPrefixCacheContract<Node>(
-  name: string,
-  create: (pageSize: number, free: (page: number) => void) => PrefixCache<Node>,
-): void {
+export function runPrefixCacheContract<Node>(name: string, create: Create<Node>): void {
   describe(`${name} as a prefix cache`, () => {
     const make = (pageSize: number) => {
       const freed: number[] = [];
@@ -195,7 +223,7 @@ export function runPrefixCacheContract<Node>(
 
     it("returns the pages of the longest common prefix, even inside a run of tokens", () => {
       const { cache } = make(1);
-      expect(cache.insert(ids(1, 2, 3, 4), [10, 11, 12, 13])).toBe(0);
+      expect(cache.insert(ids(1, 2, 3, 4), [10, 11, 12, 13]).present).toBe(0);
       expect(cache.matchPrefix(ids(1, 2, 9)).pages).toEqual([10, 11]);
       expect(cache.matchPrefix(ids(1, 2, 3, 4, 5)).pages).toEqual([10, 11, 12, 13]);
       expect(cache.matchPrefix(ids(2)).pages).toEqual([]);
@@ -204,7 +232,7 @@ export function runPrefixCacheContract<Node>(
     it("says how many pages it had already, and keeps its own for them", () => {
       const { cache } = make(2);
       cache.insert(ids(1, 2, 3, 4), [10, 11]);
-      expect(cache.insert(ids(1, 2, 3, 5, 6, 7), [20, 21, 22])).toBe(1);
+      expect(cache.insert(ids(1, 2, 3, 5, 6, 7), [20, 21, 22])).toMatchObject({ present: 1, pages: [10, 21, 22] });
       expect(cache.matchPrefix(ids(1, 2, 3, 5, 6, 7)).pages).toEqual([10, 21, 22]);
     });
 
@@ -264,15 +292,16 @@ export function runPrefixCacheContract<Node>(
       cache.insert(ids(1, 3), [20, 21], "a");
       cache.reset();
       expect(freed.sort()).toEqual([10, 11, 20, 21]);
-      expect(cache.insert(ids(1, 2), [30, 31])).toBe(0);
+      expect(cache.insert(ids(1, 2), [30, 31]).present).toBe(0);
       expect(cache.matchPrefix(ids(1, 2)).pages).toEqual([30, 31]);
     });
 
-    it.each([1, 2, 4])("behaves like the naive cache, call by call, with pages of %i", (pageSize) => {
+    const cases = [1, 2, 4].flatMap((size) => EVICTION_POLICY_NAMES.map((policy) => [size, policy] as const));
+    it.each(cases)("behaves like the naive cache, call by call, with pages of %i and %s eviction", (pageSize, policy) => {
       fc.assert(
         fc.property(operations(pageSize), (calls) => {
-          const tested = new Harness(create, pageSize);
-          const naive = new Harness((size, free) => new NaivePrefixCache(size, free), pageSize);
+          const tested = new Harness(create, pageSize, policy);
+          const naive = new Harness((...args) => new NaivePrefixCache(...args), pageSize, policy);
           for (const call of calls) {
             expect(tested.apply(call)).toEqual(naive.apply(call));
             expect(tested.sizes).toEqual(naive.sizes);
@@ -285,7 +314,7 @@ export function runPrefixCacheContract<Node>(
           expect(tested.sizes).toEqual([0, 0]);
           expect(tested.freed).toEqual(naive.freed);
         }),
-        { numRuns: 300 },
+        { numRuns: 120 },
       );
     });
   });

@@ -25,7 +25,7 @@ function order(policy: SchedulePolicy, waiting: Req[], radix: RadixCache | null)
     .join("");
 }
 
-const cached = new RadixCache(1, () => {});
+const cached = new RadixCache({ pageSize: 1, free: () => {} });
 cached.insert(Int32Array.of(1, 2, 3, 4), [0, 1, 2, 3]);
 cached.insert(Int32Array.of(1, 2, 7), [4, 5, 6]);
 cached.insert(Int32Array.of(9, 9), [7, 8]);
@@ -65,7 +65,7 @@ describe("orderWaiting", () => {
   });
 
   it("keeps namespaces apart", () => {
-    const other = new RadixCache(1, () => {});
+    const other = new RadixCache({ pageSize: 1, free: () => {} });
     other.insert(Int32Array.of(1, 2, 3, 4), [0, 1, 2, 3], "tenant");
     expect(order("lpm", queue, other)).toBe("abcdef");
   });
