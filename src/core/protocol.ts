@@ -124,6 +124,15 @@ export interface Usage {
   completionTokens: number;
   /** Prompt tokens whose KV came from the prefix cache. */
   cachedTokens: number;
+  /** The same by the tier that had them. Absent where the engine does not tell. */
+  cachedTokensDetails?: CachedTokensDetails;
+}
+
+/** Cached prompt tokens by where they were: in the KV pool, in host memory beyond it, on disk. */
+export interface CachedTokensDetails {
+  device: number;
+  host: number;
+  storage: number;
 }
 
 export interface GenerateChunk {
@@ -189,6 +198,37 @@ export interface ModelInfo {
   preferredSamplingParams: Partial<SamplingParams>;
 }
 
+/** One run of tokens in the prefix cache. */
+export interface CacheTreeNode {
+  id: number;
+  /** The node whose tokens come before; null = the text begins here. */
+  parent: number | null;
+  /** "" = no extra key; else a digest of it, which tells namespaces apart without giving them away. */
+  namespace: string;
+  /** Tokens before this node's. */
+  depth: number;
+  tokens: number;
+  pages: number;
+  /** Requests that found it in the cache. */
+  hits: number;
+  /** Running requests that read it. */
+  locks: number;
+  priority: number;
+  /** Seconds since the last use. */
+  idleSeconds: number;
+  text?: string;
+}
+
+/** The prefix cache: parents before their children. */
+export interface CacheTree {
+  pageSize: number;
+  evictableTokens: number;
+  protectedTokens: number;
+  /** nodes.length, unless that was limited. */
+  totalNodes: number;
+  nodes: CacheTreeNode[];
+}
+
 /** A moment's numbers; counters count from the start. */
 export interface EngineStats {
   numRunningReqs: number;
@@ -238,6 +278,8 @@ export interface EngineApi {
   stats(): EngineStats;
   /** Token ids of a text; long texts are encoded off the event loop. Absent where there is no tokenizer at hand. */
   encode?(text: string, addSpecialTokens?: boolean): Promise<readonly number[]>;
+  /** What is in the prefix cache; null without one. Absent where the cache cannot be seen. */
+  cacheTree?(options?: { text?: boolean; maxNodes?: number }): CacheTree | null;
   /** Empties the prefix cache. false when requests run or wait (after `timeoutSeconds` of waiting). */
   flushCache(options?: { timeoutSeconds?: number }): Promise<boolean>;
   /** No steps until `continueGeneration`; new requests wait. Absent where there is no scheduler at hand. */

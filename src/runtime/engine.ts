@@ -9,6 +9,7 @@
 import { randomUUID } from "node:crypto";
 import { invalidField, SglangError } from "../core/errors.js";
 import type {
+  CacheTree,
   EmbedRequest,
   EmbedResult,
   EngineApi,
@@ -25,6 +26,7 @@ import { resolveSamplingParams, type SamplingParams } from "../core/sampling-par
 import { createDetokenizer } from "../tokenizer/detokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { RowOutput } from "./batch.js";
+import { describeCacheTree } from "./cache-tree.js";
 import { ChunkStream } from "./chunk-stream.js";
 import { type EngineConfig, prefillStepTokens } from "./config.js";
 import { FairShare } from "./fair-share.js";
@@ -42,6 +44,8 @@ import { TimeSlices } from "./time-slices.js";
 
 /** Prompt tokens the detokenizer sees before the answer, for spaces and split characters at its start. */
 const PROMPT_TAIL = 64;
+/** Nodes of the prefix cache that are shown unless more are asked for. */
+const MAX_TREE_NODES = 10_000;
 const ABORTED = "The caller aborted the request.";
 /** Longest delay of a Node timer, in seconds. */
 const MAX_TIMEOUT = (2 ** 31 - 1) / 1000;
@@ -167,6 +171,11 @@ export class Engine implements EngineApi {
       memory: { ...this.#runner.memory, rssBytes: process.memoryUsage.rss() },
       uptimeSeconds: (performance.now() - this.#startedAt) / 1000,
     };
+  }
+
+  cacheTree({ text = false, maxNodes = MAX_TREE_NODES }: { text?: boolean; maxNodes?: number } = {}): CacheTree | null {
+    const { radix } = this.#scheduler.kv;
+    return radix && describeCacheTree(radix, { maxNodes, decode: text ? (ids) => this.tokenizer.decode(ids) : null });
   }
 
   async flushCache(options: { timeoutSeconds?: number } = {}): Promise<boolean> {

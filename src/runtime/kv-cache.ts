@@ -15,6 +15,11 @@ export interface KvCacheOptions {
   evictionPolicy: EvictionPolicyName;
 }
 
+/** Requests without a priority rank as 0. */
+function cachePriority({ priority }: Req): number {
+  return Number.isFinite(priority) ? priority : 0;
+}
+
 export class KvCache {
   readonly pool: KvPool;
   /** null: every prompt is computed from its first token. */
@@ -75,7 +80,7 @@ export class KvCache {
     const whole = Math.floor(req.computed / this.pageSize);
     if (whole <= req.sharedPages) return;
     const ids = req.ids.subarray(0, whole * this.pageSize);
-    const { present, pages, node } = this.radix.insert(ids, req.pages, req.namespace);
+    const { present, pages, node } = this.radix.insert(ids, req.pages, req.namespace, cachePriority(req));
     for (let i = req.sharedPages; i < present; i++) this.pool.free(req.pages[i]);
     for (let i = req.sharedPages; i < whole; i++) req.pages[i] = pages[i];
     this.radix.incLock(node);

@@ -146,6 +146,11 @@ export class AnswerOutput implements ReqOutput {
         promptTokens: req.promptLength,
         completionTokens: req.outputLength,
         cachedTokens: req.cachedTokens ?? 0,
+        cachedTokensDetails: {
+          device: Math.max(0, (req.cachedTokens ?? 0) - req.hostTokens - req.storageTokens),
+          host: req.hostTokens,
+          storage: req.storageTokens,
+        },
       },
       timing: {
         queuedMs: (req.admittedAt ?? now) - req.receivedAt,

@@ -17,7 +17,7 @@ class Reclaimed {
     for (let node = req.node; node?.parent; node = node.parent) {
       const left = (this.#locks.get(node) ?? node.lockRef) - 1;
       this.#locks.set(node, left);
-      if (left === 0) this.pages += node.pages.length;
+      if (left === 0) this.pages += node.pageCount;
     }
   }
 }

@@ -90,6 +90,9 @@ export class Req {
 
   /** Prompt tokens found in the cache when first admitted; null before that. */
   cachedTokens: number | null = null;
+  /** Of these, those that were copied back from host memory and from disk for this request. */
+  hostTokens = 0;
+  storageTokens = 0;
   retractions = 0;
   /** Its tenant has paid for the prompt (fair-share.ts). */
   isCharged = false;

@@ -2,7 +2,7 @@
 
 import type { FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
 import { z } from "zod";
-import { PAUSE_MODES, type PauseMode } from "../core/protocol.js";
+import { type CacheTree, PAUSE_MODES, type PauseMode } from "../core/protocol.js";
 import type { SamplingParams } from "../core/sampling-params.js";
 import { wireName } from "../core/sampling-params.js";
 import type { ServerContext } from "./context.js";
@@ -51,6 +51,43 @@ export function registerAdmin(app: FastifyInstance, context: ServerContext): voi
     },
   );
   registerPause(app, context);
+  registerCacheTree(app, context);
+}
+
+/** GET /cache/tree. */
+function registerCacheTree(app: FastifyInstance, { engine }: ServerContext): void {
+  app.get(
+    "/cache/tree",
+    {
+      ...ADMIN,
+      schema: describeRoute(
+        "admin",
+        "The prefix cache as a tree; ?text=1 with texts, ?max_nodes=n for more or fewer nodes",
+      ),
+    },
+    (request) => {
+      const { text = "0", max_nodes: maxNodes } = request.query as { text?: string; max_nodes?: string };
+      if (!["0", "1", "true", "false"].includes(text))
+        throw invalid("text", `text must be 0 or 1, got ${JSON.stringify(text)}.`);
+      const limit = maxNodes === undefined ? undefined : Number(maxNodes);
+      if (limit !== undefined && !(Number.isSafeInteger(limit) && limit >= 1 && maxNodes?.trim()))
+        throw invalid("max_nodes", `max_nodes must be an integer >= 1, got ${JSON.stringify(maxNodes)}.`);
+      if (!engine.cacheTree) throw unsupported("/cache/tree", "this engine does not show its prefix cache");
+      const tree = engine.cacheTree({ text: text === "1" || text === "true", ...(limit && { maxNodes: limit }) });
+      return tree ? wireTree(tree) : { enabled: false, nodes: [] };
+    },
+  );
+}
+
+function wireTree({ pageSize, evictableTokens, protectedTokens, totalNodes, nodes }: CacheTree) {
+  return {
+    enabled: true,
+    page_size: pageSize,
+    evictable_tokens: evictableTokens,
+    protected_tokens: protectedTokens,
+    total_nodes: totalNodes,
+    nodes: nodes.map(({ idleSeconds, ...node }) => ({ ...node, idle_seconds: idleSeconds })),
+  };
 }
 
 /** POST /pause_generation, /continue_generation. */

@@ -236,13 +236,12 @@ export function requestIds(given: string | string[] | null | undefined, size: nu
   return perItem("rid", given, size, isList).map((rid) => rid ?? newRid());
 }
 
-/** Two fields, one namespace: never the same for different pairs. */
+/** Two fields, one namespace: never the same for different pairs, nor that of a key the server itself uses. */
 export function cacheNamespace(
   extraKey: string | null | undefined,
   salt: string | null | undefined,
 ): string | undefined {
-  if (extraKey && salt) return JSON.stringify([salt, extraKey]);
-  return extraKey || salt || undefined;
+  return extraKey || salt ? JSON.stringify([salt || null, extraKey || null]) : undefined;
 }
 
 function toSampling(params: Record<string, unknown>, prefix: string, context: ServerContext): Partial<SamplingParams> {

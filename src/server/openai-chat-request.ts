@@ -4,7 +4,15 @@ import type { GenerateRequest, Prompt, ToolDefinition } from "../core/protocol.j
 import { toMessages, toTools } from "./chat-messages.js";
 import type { ServerContext } from "./context.js";
 import { cacheNamespace, checkTokenIds } from "./generate-request.js";
-import { answersPerPrompt, openAiSampling, requestedModel, type StreamUsage, streamUsage } from "./openai-common.js";
+import {
+  answersPerPrompt,
+  type CacheReport,
+  cacheReport,
+  openAiSampling,
+  requestedModel,
+  type StreamUsage,
+  streamUsage,
+} from "./openai-common.js";
 import { chatSchema, OPENAI_HINTS, REFUSED_CHAT } from "./openai-schema.js";
 import { newRid } from "./run-requests.js";
 import { schedulingFields } from "./scheduling-fields.js";
@@ -21,6 +29,7 @@ export interface ChatPlan {
   model: string;
   stream: boolean;
   usage: StreamUsage;
+  cacheReport: CacheReport;
   /** Tools whose calls are looked for in the answer; null: the answer is plain text. */
   toolNames: string[] | null;
 }
@@ -58,6 +67,7 @@ export function toChatPlan(body: unknown, context: ServerContext): ChatPlan {
     model: requestedModel(context, given.model),
     stream,
     usage: streamUsage(given),
+    cacheReport: cacheReport(context, given),
     toolNames: tools?.map((tool) => tool.function.name) ?? null,
   };
 }

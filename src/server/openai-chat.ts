@@ -84,7 +84,7 @@ export function registerChat(app: FastifyInstance, context: ServerContext): void
 
 async function wholeChat(context: ServerContext, reply: FastifyReply, plan: ChatPlan): Promise<unknown> {
   const created = unixSeconds();
-  const tally = new UsageTally(plan.n, context.config.enableCacheReport);
+  const tally = new UsageTally(plan.n, plan.cacheReport);
   const wholes = Array.from({ length: plan.n }, () => ({
     answer: new ChatAnswer(context, plan.toolNames),
     content: "",
@@ -125,7 +125,7 @@ async function wholeChat(context: ServerContext, reply: FastifyReply, plan: Chat
 
 async function streamChat(context: ServerContext, reply: FastifyReply, plan: ChatPlan): Promise<void> {
   const created = unixSeconds();
-  const tally = new UsageTally(plan.n, context.config.enableCacheReport);
+  const tally = new UsageTally(plan.n, plan.cacheReport);
   const answers = Array.from({ length: plan.n }, () => ({
     answer: new ChatAnswer(context, plan.toolNames),
     begun: false,

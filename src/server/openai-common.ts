@@ -62,14 +62,25 @@ export function streamUsage(given: Pick<SharedFields, "stream" | "stream_options
   return { last: options.include_usage ?? false, continuous: options.continuous_usage_stats ?? false };
 }
 
+/** What usage says of cached prompt tokens. */
+export type CacheReport = "none" | "total" | "details";
+
+/** By source for a body that asks for it, a total when the server was started to report it. */
+export function cacheReport(
+  context: ServerContext,
+  given: Pick<SharedFields, "return_cached_tokens_details">,
+): CacheReport {
+  if (given.return_cached_tokens_details) return "details";
+  return context.config.enableCacheReport ? "total" : "none";
+}
+
 /** Adds up the usage of all answers: a prompt counts once, however many answers it has. */
 export class UsageTally {
   readonly #answers: number;
-  readonly #cacheReport: boolean;
-  /** [promptTokens, completionTokens, cachedTokens] by answer. */
+  readonly #cacheReport: CacheReport;
   readonly #byAnswer = new Map<number, GenerateChunk["usage"]>();
 
-  constructor(answersPerPrompt: number, cacheReport: boolean) {
+  constructor(answersPerPrompt: number, cacheReport: CacheReport) {
     this.#answers = answersPerPrompt;
     this.#cacheReport = cacheReport;
   }
@@ -82,6 +93,7 @@ export class UsageTally {
     let prompt = 0;
     let completion = 0;
     let cached = 0;
+    const bySource = { device: 0, host: 0, storage: 0 };
     const counted = new Set<number>();
     for (const [index, usage] of this.#byAnswer) {
       completion += usage.completionTokens;
@@ -91,13 +103,24 @@ export class UsageTally {
       const first = this.#byAnswer.get(promptIndex * this.#answers) ?? usage;
       prompt += first.promptTokens;
       cached += first.cachedTokens;
+      const { device, host, storage } = first.cachedTokensDetails ?? {
+        device: first.cachedTokens,
+        host: 0,
+        storage: 0,
+      };
+      bySource.device += device;
+      bySource.host += host;
+      bySource.storage += storage;
     }
     return {
       prompt_tokens: prompt,
       completion_tokens: completion,
       total_tokens: prompt + completion,
       reasoning_tokens: 0,
-      prompt_tokens_details: this.#cacheReport ? { cached_tokens: cached } : null,
+      prompt_tokens_details:
+        this.#cacheReport === "none"
+          ? null
+          : { cached_tokens: cached, ...(this.#cacheReport === "details" && { cached_tokens_details: bySource }) },
     };
   }
 }

@@ -7,6 +7,8 @@ import { abortError, replyError } from "./error-reply.js";
 import { cacheNamespace, checkTokenIds, requestIds } from "./generate-request.js";
 import {
   answersPerPrompt,
+  type CacheReport,
+  cacheReport,
   matchedStop,
   openAiSampling,
   requestedModel,
@@ -35,6 +37,7 @@ export interface CompletionPlan {
   model: string;
   stream: boolean;
   usage: StreamUsage;
+  cacheReport: CacheReport;
   /** Per prompt: the text that `echo` puts before the answer, "" without echo. */
   echoes: string[];
   echo: boolean;
@@ -70,6 +73,7 @@ export function toCompletionPlan(body: unknown, context: ServerContext): Complet
     model: requestedModel(context, given.model),
     stream,
     usage: streamUsage(given),
+    cacheReport: cacheReport(context, given),
     echoes: prompts.map((prompt) => (echo ? promptText(prompt, context) : "")),
     echo,
   };
@@ -138,7 +142,7 @@ const newAnswers = (plan: CompletionPlan) =>
 
 async function wholeCompletion(context: ServerContext, reply: FastifyReply, plan: CompletionPlan): Promise<unknown> {
   const created = unixSeconds();
-  const tally = new UsageTally(plan.n, context.config.enableCacheReport);
+  const tally = new UsageTally(plan.n, plan.cacheReport);
   const answers = newAnswers(plan);
   const texts = answers.map(() => "");
   const parts = answers.map(() => [] as Record<string, unknown>[]);
@@ -181,7 +185,7 @@ function joinParts(parts: Record<string, unknown>[]): Record<string, unknown> | 
 
 async function streamCompletion(context: ServerContext, reply: FastifyReply, plan: CompletionPlan): Promise<void> {
   const created = unixSeconds();
-  const tally = new UsageTally(plan.n, context.config.enableCacheReport);
+  const tally = new UsageTally(plan.n, plan.cacheReport);
   const answers = newAnswers(plan);
   const event = (choices: unknown[]) => ({
     id: plan.id,

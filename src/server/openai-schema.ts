@@ -38,6 +38,7 @@ const sharedShape = {
   min_tokens: integer().nullish(),
   extra_key: text().nullish(),
   cache_salt: text().nullish(),
+  return_cached_tokens_details: flag().nullish(),
   ...schedulingShape,
   ...commonSamplingShape,
 };
@@ -97,7 +98,6 @@ const REFUSED_OPENAI: RefusedFields = {
   json_schema: { reason: LATER },
   structural_tag: { reason: LATER },
   custom_params: { reason: "there are no custom logit processors", harmless: [{}] },
-  return_cached_tokens_details: { reason: "there is one cache tier; see --enable-cache-report", harmless: off },
   return_prompt_token_ids: { reason: "use /generate, which returns token ids", harmless: off },
   return_token_ids: { reason: "use /generate, which returns token ids", harmless: off },
   return_meta_info: { reason: "use /generate, which returns meta_info", harmless: off },

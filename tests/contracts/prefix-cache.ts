@@ -297,25 +297,28 @@ export function runPrefixCacheContract<Node>(name: string, create: Create<Node>)
     });
 
     const cases = [1, 2, 4].flatMap((size) => EVICTION_POLICY_NAMES.map((policy) => [size, policy] as const));
-    it.each(cases)("behaves like the naive cache, call by call, with pages of %i and %s eviction", (pageSize, policy) => {
-      fc.assert(
-        fc.property(operations(pageSize), (calls) => {
-          const tested = new Harness(create, pageSize, policy);
-          const naive = new Harness((...args) => new NaivePrefixCache(...args), pageSize, policy);
-          for (const call of calls) {
-            expect(tested.apply(call)).toEqual(naive.apply(call));
-            expect(tested.sizes).toEqual(naive.sizes);
+    it.each(cases)(
+      "behaves like the naive cache, call by call, with pages of %i and %s eviction",
+      (pageSize, policy) => {
+        fc.assert(
+          fc.property(operations(pageSize), (calls) => {
+            const tested = new Harness(create, pageSize, policy);
+            const naive = new Harness((...args) => new NaivePrefixCache(...args), pageSize, policy);
+            for (const call of calls) {
+              expect(tested.apply(call)).toEqual(naive.apply(call));
+              expect(tested.sizes).toEqual(naive.sizes);
+              expect(tested.freed).toEqual(naive.freed);
+            }
+            tested.unlockAll();
+            naive.unlockAll();
+            tested.cache.evict(1e9);
+            naive.cache.evict(1e9);
+            expect(tested.sizes).toEqual([0, 0]);
             expect(tested.freed).toEqual(naive.freed);
-          }
-          tested.unlockAll();
-          naive.unlockAll();
-          tested.cache.evict(1e9);
-          naive.cache.evict(1e9);
-          expect(tested.sizes).toEqual([0, 0]);
-          expect(tested.freed).toEqual(naive.freed);
-        }),
-        { numRuns: 120 },
-      );
-    });
+          }),
+          { numRuns: 120 },
+        );
+      },
+    );
   });
 }

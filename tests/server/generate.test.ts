@@ -93,7 +93,8 @@ describe("/generate request", () => {
       { text: ["a", "b"], return_logprob: [true, false], top_logprobs_num: [1, 0], token_ids_logprob: [[4], null] },
       [{ logprobs: { startLen: -1, topNum: 1, tokenIds: [4] } }, { logprobs: undefined }],
     ],
-    ["a cache namespace", { text: "a", extra_key: "k" }, [{ extraKey: "k" }]],
+    ["a cache namespace", { text: "a", extra_key: "k" }, [{ extraKey: '[null,"k"]' }]],
+    ["a salt, which is no key of the same name", { text: "a", cache_salt: "k" }, [{ extraKey: '["k",null]' }]],
     ["a salted cache namespace", { text: "a", extra_key: "k", cache_salt: "s" }, [{ extraKey: '["s","k"]' }]],
     [
       "refused fields at their harmless values",

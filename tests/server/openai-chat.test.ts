@@ -100,7 +100,7 @@ describe("chat request", () => {
     ],
     ["tools", { tools: TOOLS }, { prompt: { tools: TOOLS }, samplingParams: { skipSpecialTokens: false } }],
     ["token ids instead of messages", { messages: [], input_ids: [4, 5] }, { prompt: { inputIds: [4, 5] } }],
-    ["a rid and a cache salt", { rid: "r", cache_salt: "s" }, { rid: "r", extraKey: "s" }],
+    ["a rid and a cache salt", { rid: "r", cache_salt: "s" }, { rid: "r", extraKey: '["s",null]' }],
     [
       "response_format text",
       { response_format: { type: "text" }, user: "me", store: false, parallel_tool_calls: true },
@@ -334,6 +334,16 @@ describe("chat reply", () => {
     expect(body).toMatchObject({
       choices: [{ index: 0 }, { index: 1 }, { index: 2 }],
       usage: { prompt_tokens: 19, completion_tokens: 36, prompt_tokens_details: { cached_tokens: 1 } },
+    });
+  });
+
+  it("reports cached tokens by where they were to a body that asks", async () => {
+    const { post } = await harness();
+    const { body } = await post(URL, { ...CHAT, n: 2, return_cached_tokens_details: true });
+    expect(body).toMatchObject({
+      usage: {
+        prompt_tokens_details: { cached_tokens: 1, cached_tokens_details: { device: 1, host: 0, storage: 0 } },
+      },
     });
   });
 

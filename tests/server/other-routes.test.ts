@@ -394,3 +394,53 @@ describe("/metrics", () => {
     expect((await app.inject("/metrics")).statusCode).toBe(404);
   });
 });
+
+describe("/cache/tree", () => {
+  const tree = {
+    pageSize: 16,
+    evictableTokens: 32,
+    protectedTokens: 0,
+    totalNodes: 1,
+    nodes: [
+      {
+        id: 0,
+        parent: null,
+        namespace: "",
+        depth: 0,
+        tokens: 32,
+        pages: 2,
+        hits: 3,
+        locks: 0,
+        priority: 0,
+        idleSeconds: 1.5,
+      },
+    ],
+  };
+
+  it("shows the prefix cache, texts only when asked", async () => {
+    const { app, engine } = await harness();
+    const asked: unknown[] = [];
+    Object.assign(engine, { cacheTree: (options: unknown) => (asked.push(options), tree) });
+    const { idleSeconds: _, ...node } = tree.nodes[0];
+    expect((await app.inject("/cache/tree")).json()).toEqual({
+      enabled: true,
+      page_size: 16,
+      evictable_tokens: 32,
+      protected_tokens: 0,
+      total_nodes: 1,
+      nodes: [{ ...node, idle_seconds: 1.5 }],
+    });
+    await app.inject("/cache/tree?text=1&max_nodes=5");
+    expect(asked).toEqual([{ text: false }, { text: true, maxNodes: 5 }]);
+  });
+
+  it("is for the administrator and refuses what it does not understand", async () => {
+    const { app, engine } = await harness({}, { adminApiKey: "boss", apiKey: "user" });
+    Object.assign(engine, { cacheTree: () => tree });
+    const get = (url: string, key: string) => app.inject({ url, headers: { authorization: `Bearer ${key}` } });
+    expect((await get("/cache/tree", "user")).statusCode).toBe(401);
+    expect((await get("/cache/tree", "boss")).statusCode).toBe(200);
+    expect((await get("/cache/tree?text=maybe", "boss")).json()).toMatchObject({ error: { message: /text must be/ } });
+    expect((await get("/cache/tree?max_nodes=0", "boss")).statusCode).toBe(400);
+  });
+});
