@@ -14,6 +14,7 @@ import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { KV_DTYPES } from "../dist/native/addon.js";
 import { loadAddon } from "../dist/native/load.js";
 import * as engineConfig from "../dist/runtime/config.js";
 import { cacheFolders } from "../dist/weights/cache.js";
@@ -76,7 +77,7 @@ function allSystems() {
     .filter(({ supported }) => supported)
     .map(({ name }) => name);
   const numerics = engineConfig.NUMERICS ?? [null];
-  const kvDtypes = engineConfig.KV_CACHE_DTYPES.filter((dtype) => dtype !== "auto");
+  const kvDtypes = KV_DTYPES;
   const ours = tiers.flatMap((tier, t) =>
     numerics.flatMap((mode) =>
       // KV dtypes differ in what is stored, not by tier: the best tier shows them.

@@ -413,9 +413,25 @@ napi_value CreateKvPool(napi_env env, napi_callback_info info) {
   REQUIRE_INT(page_size, size_value, "options.pageSize", 1, 4096);
   REQUIRE_INT(pages, pages_value, "options.pages", 1, kMaxInt);
   REQUIRE_STRING(dtype, dtype_value, "options.dtype");
-  if (dtype != "f16" && dtype != "f32") return throw_range(env, "options.dtype must be \"f16\" or \"f32\", got " + describe(env, dtype_value));
+  int type = 0;
+  while (type < kKvDtypes && dtype != kKvDtypeNames[type]) type++;
+  if (type == kKvDtypes) return throw_range(env, "options.dtype must be f32, f16, bf16, int8 or fp8_e4m3, got " + describe(env, dtype_value));
   auto kv = std::make_shared<KvPool>();
-  kv->layout = {layers, kv_heads, head_dim, page_size, pages, dtype == "f16"};
+  kv->layout = {layers, kv_heads, head_dim, page_size, pages, static_cast<KvDtype>(type)};
+  REQUIRE_PROPERTY(scales_value, argv[0], "keyScales");
+  napi_valuetype scales_type = napi_undefined;
+  napi_typeof(env, scales_value, &scales_type);
+  if (scales_type != napi_null) {
+    if (!copy_array(env, scales_value, "options.keyScales", &kv->key_scales)) return nullptr;
+    const size_t wanted = static_cast<size_t>(layers) * kv_heads * head_dim;
+    if (kv->key_scales.size() != wanted)
+      return throw_range(env, "options.keyScales must have layers x kvHeads x headDim = " + std::to_string(wanted) + " entries, got " +
+                                  std::to_string(kv->key_scales.size()));
+    for (size_t i = 0; i < wanted; i++)
+      if (!(kv->key_scales[i] >= 1e-9f && kv->key_scales[i] <= 1e9f))
+        return throw_range(env, "options.keyScales[" + std::to_string(i) + "] must be from 1e-9 to 1e9, got " + std::to_string(kv->key_scales[i]));
+    kv->layout.key_scales = kv->key_scales.data();
+  }
   const double bytes = 1.0 * layers * kv_heads * pages * static_cast<double>(kv->layout.page_bytes());
   if (bytes > 0x1p46 || !kv->memory.allocate(kv->layout.total_bytes()))
     return throw_error(env, "out of memory: a KV pool of " + describe(env, make_number(env, bytes)) + " bytes could not be allocated");
@@ -462,6 +478,8 @@ napi_value CreatePlan(napi_env env, napi_callback_info info) {
   if (!integer("maxTokens", 1, &d.max_tokens) || !integer("maxRows", 1, &d.max_rows) || !integer("logits", -1, &d.logits) ||
       !integer("hidden", -1, &d.hidden) || !integer("vocabSize", 0, &d.vocab))
     return nullptr;
+  REQUIRE_PROPERTY(cascade_value, argv[1], "cascade");
+  if (!read_bool(env, cascade_value, "description.cascade", &d.cascade)) return nullptr;
   REQUIRE_PROPERTY(kv_value, argv[1], "kv");
   if (!read_handle<KvPool>(env, kv_value, "description.kv", &d.kv)) return nullptr;
   REQUIRE_OPEN(runtime, "createPlan");
@@ -581,6 +599,31 @@ napi_value ReadBuffer(napi_env env, napi_callback_info info) {
   return make_array(env, values.data(), values.size());
 }
 
+napi_value TakePlanTimings(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_HANDLE(Plan, plan, argv[0], "plan");
+  Plan::Timings taken;
+  const auto take = [&] { taken = plan->take_timings(); };
+  if (plan->runtime()->closed()) take();
+  else plan->runtime()->run_now(take);
+  const std::vector<Plan::Timing>& timings = taken.ops;
+  std::vector<double> ns, runs;
+  napi_value object, names;
+  if (napi_create_object(env, &object) != napi_ok || napi_create_array_with_length(env, timings.size(), &names) != napi_ok) return nullptr;
+  for (size_t i = 0; i < timings.size(); i++) {
+    const int op = static_cast<int>(i) - plan->op_count();
+    const char* name = op < 0 ? plan->op_name(static_cast<int>(i)) : op == 0 ? "begin" : "sample";
+    napi_set_element(env, names, static_cast<uint32_t>(i), make_string(env, name));
+    ns.push_back(static_cast<double>(timings[i].ns));
+    runs.push_back(static_cast<double>(timings[i].runs));
+  }
+  set(env, object, "names", names);
+  set(env, object, "ns", make_array(env, ns.data(), ns.size()));
+  set(env, object, "runs", make_array(env, runs.data(), runs.size()));
+  set(env, object, "positionsRead", make_number(env, static_cast<double>(taken.positions_read)));
+  return object;
+}
+
 // ---- for tests and the kernel bench
 
 napi_value Matmul(napi_env env, napi_callback_info info) {
@@ -664,6 +707,7 @@ NAPI_MODULE_INIT() {
       {"setMask", SetMask},
       {"supplyMasks", SupplyMasks},
       {"readBuffer", ReadBuffer},
+      {"takePlanTimings", TakePlanTimings},
       {"closePlan", CloseHandle<Plan>},
       {"matmul", Matmul},
       {"dequantizeRow", DequantizeRow},

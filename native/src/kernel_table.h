@@ -9,6 +9,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "kv_layout.h"
+
 namespace sgl {
 
 struct PackedMatrix;  // pack.h: rows grouped into blocks of 32 output channels
@@ -16,33 +18,28 @@ struct PackedMatrix;  // pack.h: rows grouped into blocks of 32 output channels
 // Per-thread scratch, 64-byte aligned, kScratchBytes long. Contents are undefined between calls.
 constexpr size_t kScratchBytes = 1 << 20;
 
-// Attention keeps one block of keys and values of a head in scratch.
-constexpr int kMaxHeadDim = 1024;
-
-struct KvLayout {
-  int layers, kv_heads, head_dim, page_size, pages;
-  bool f16;  // else f32
-  // Page p of layer l, kv head h: K as [head_dim][page_size] (token lanes), then V as [page_size][head_dim].
-  size_t page_bytes() const { return (size_t)2 * head_dim * page_size * (f16 ? 2 : 4); }
-  size_t page_offset(int layer, int page, int kv_head) const {
-    return (((size_t)layer * pages + page) * kv_heads + kv_head) * page_bytes();
-  }
-  size_t total_bytes() const { return (size_t)layers * pages * kv_heads * page_bytes(); }
-};
-
-// Attention of `tokens` consecutive tokens of one sequence, all query heads of one kv head.
+// Attention of all query heads of one kv head, for some tokens.
+//
+// A row (one query head of one token) goes through the positions it sees in order. That way may be cut at any multiple
+// of 32: a call that ends early leaves the row's sums in `out` and `state`, and the call that begins there goes on. So
+// tokens of different sequences whose first pages are the same go through those together, and bits do not change.
 struct AttentionArgs {
-  const float* q;      // row 0 of the tile; head h of row t at q + t * q_stride + h * head_dim (h: absolute query head)
+  const float* q;      // head h of row t at q + t * q_stride + h * head_dim (h: absolute query head)
   size_t q_stride;     // floats
   float* out;          // same addressing with out_stride
   size_t out_stride;
+  float* state;        // largest score and sum of head h of row t at state + t * state_stride + 2 * h; for cut ways only
+  size_t state_stride;
+  const int32_t* rows;  // the t of each token; null = 0, 1, 2, ...
+  int tokens;
   const uint8_t* kv;   // the whole pool
   const KvLayout* layout;
   int layer, kv_head;
   int heads_per_kv;    // query heads of this kv head: [kv_head * heads_per_kv, +heads_per_kv)
   const int32_t* pages;  // page ids of the sequence
-  int first_position;  // absolute position of row 0; row t sits at first_position + t
-  int tokens;
+  int begin;           // positions below were done by an earlier call; a multiple of 32
+  int end;             // > 0: every token sees all of [begin, end), a multiple of 32, and goes on in a later call
+  int first_position;  // with end = 0: absolute position of token 0; token t sits at first_position + t
   int kv_length;       // positions available (for non-causal attention)
   float scale;
   int window;          // 0 = all; else only positions > p - window
@@ -57,8 +54,9 @@ struct KernelTable {
                  float* y, size_t y_stride, uint8_t* scratch);
   // Blocks per work item that suit m rows: the executor hands out ranges of this size.
   int (*matmul_chunk)(const PackedMatrix& w, int m);
-  // Keys and values of one token and kv head into its page slot. k, v: [head_dim].
-  void (*kv_write)(uint8_t* kv, const KvLayout& layout, int layer, int page, int slot, int kv_head, const float* k, const float* v);
+  // Keys and values of one token and kv head into its page slot. k, v: [head_dim]. False when a finite value is too large
+  // for f16 pages.
+  bool (*kv_write)(uint8_t* kv, const KvLayout& layout, int layer, int page, int slot, int kv_head, const float* k, const float* v);
   void (*attention)(const AttentionArgs& a, uint8_t* scratch);
   // out = x * rsqrt(mean(x^2) + eps) * weight, [width]. out may be x.
   void (*rms_norm)(float* out, const float* x, const float* weight, int width, float eps);

@@ -3,6 +3,7 @@
 #include "plan.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstring>
@@ -58,6 +59,22 @@ std::vector<Plan::Action> Plan::actions(const Step& step) const {
 }
 
 void Plan::run(Step& step, const Action& action, bool inspecting) {
+  const int64_t start = now_ns(), waited = step.out.mask_wait_ns;
+  perform(step, action, inspecting);
+  const size_t count = ops_.size();
+  const size_t at = action.kind == Action::Kind::op ? static_cast<size_t>(action.op) : action.kind == Action::Kind::sample ? count + 1 : count;
+  timings_[at].ns += now_ns() - start - (step.out.mask_wait_ns - waited);
+  if (action.kind != Action::Kind::end) timings_[at].runs++;
+}
+
+Plan::Timings Plan::take_timings() {
+  Timings taken{std::vector<Timing>(timings_.size()), 0};
+  taken.ops.swap(timings_);
+  std::swap(taken.positions_read, positions_read_);
+  return taken;
+}
+
+void Plan::perform(Step& step, const Action& action, bool inspecting) {
   const int row0 = action.block * max_rows_, rows = std::min(max_rows_, step.rows - row0);
   switch (action.kind) {
     case Action::Kind::begin:
@@ -127,6 +144,7 @@ void Plan::begin(Step& step) {
   }
   const auto cost = [&](const AttentionTile& tile) { return static_cast<int64_t>(tile.count) * (in.positions[tile.token] + tile.count); };
   std::stable_sort(step.tiles.begin(), step.tiles.end(), [&](const AttentionTile& a, const AttentionTile& b) { return cost(a) > cost(b); });
+  if (cascade_) find_shared(step, page_size);
   fill_ropes(step);
 }
 
@@ -208,14 +226,89 @@ void Plan::linear(const Op& op, int rows) {
   runtime_->pool().parallel_for(blocks, k.matmul_chunk(w, rows), part);
 }
 
-void Plan::kv_write(const Op& op, const Step& step, int rows) {
+void Plan::kv_write(const Op& op, Step& step, int rows) {
   const KernelTable& k = runtime_->kernels();
   const KvLayout& layout = kv_->layout;
+  std::atomic<bool> fits{true};
   each_row(rows, static_cast<size_t>(op.a.columns) * 4, [&](int r) {
     const auto t = static_cast<size_t>(r);
     for (int h = 0; h < layout.kv_heads; h++)
-      k.kv_write(kv_->memory.data(), layout, op.i0, step.page[t], step.slot[t], h, op.a.row(r) + h * layout.head_dim, op.b.row(r) + h * layout.head_dim);
+      if (!k.kv_write(kv_->memory.data(), layout, op.i0, step.page[t], step.slot[t], h, op.a.row(r) + h * layout.head_dim, op.b.row(r) + h * layout.head_dim))
+        fits.store(false, std::memory_order_relaxed);
   });
+  if (fits) return;
+  step.error = "keys or values of layer " + std::to_string(op.i0) +
+               " are too large for the f16 KV cache (above 65504); start with --kv-cache-dtype bf16 or f32";
+}
+
+// The pages that sequences of few tokens have in common, as runs that one call per kv head can go through for all of
+// them. Sequences are sorted by their pages, so that those with a common beginning are neighbours; then each group is
+// split where its sequences part, as the branches of a tree.
+void Plan::find_shared(Step& step, int page_size) {
+  const StepInputs& in = step.in;
+  step.begin.assign(step.tiles.size(), 0);
+  struct Member {
+    int sequence, tokens, limit;  // limit: blocks before its first token
+    const int32_t* pages;
+  };
+  std::vector<Member> members;
+  for (int s = 0; s < step.sequences; s++) {
+    const int tokens = in.seq_start[s + 1] - in.seq_start[s];
+    if (tokens == 0 || tokens > kSharingTokens) continue;
+    const int limit = in.positions[in.seq_start[s]] / kSharedBlock;
+    if (limit > 0) members.push_back({s, tokens, limit, in.page_table.data() + in.page_start[s]});
+  }
+  if (members.size() < 2) return;
+  const auto pages_of = [&](const Member& m) { return m.limit * kSharedBlock / page_size + (m.limit * kSharedBlock % page_size != 0); };
+  // Blocks that two sequences have in common.
+  const auto common = [&](const Member& x, const Member& y) {
+    const int most = std::min(pages_of(x), pages_of(y));
+    const int same = static_cast<int>(std::mismatch(x.pages, x.pages + most, y.pages).first - x.pages);
+    return std::min({same * page_size / kSharedBlock, x.limit, y.limit});
+  };
+  std::sort(members.begin(), members.end(), [&](const Member& x, const Member& y) {
+    const bool less = std::lexicographical_compare(x.pages, x.pages + pages_of(x), y.pages, y.pages + pages_of(y));
+    return less || (x.sequence < y.sequence && std::equal(x.pages, x.pages + pages_of(x), y.pages, y.pages + pages_of(y)));
+  });
+  std::vector<int> joint(members.size(), 0);  // blocks in common with the member before
+  for (size_t i = 1; i < members.size(); i++) joint[i] = common(members[i - 1], members[i]);
+  std::vector<int> done(static_cast<size_t>(step.sequences), 0);
+
+  // Members [from, to) have gone through `start` blocks together.
+  struct Group {
+    size_t from, to;
+    int start, level;
+  };
+  std::vector<Group> groups{{0, members.size(), 0, 0}};
+  while (!groups.empty()) {
+    Group g = groups.back();
+    groups.pop_back();
+    const int end = *std::min_element(joint.begin() + static_cast<long>(g.from) + 1, joint.begin() + static_cast<long>(g.to));
+    const auto size = static_cast<int>(g.to - g.from);
+    // What is read once instead of by each: enough to be worth a call of its own.
+    if (end > g.start && (size - 1) * (end - g.start) >= kSharedWorth) {
+      SharedRun run{g.level, members[g.from].sequence, g.start * kSharedBlock, end * kSharedBlock, step.shared_rows.size(), 0};
+      for (size_t i = g.from; i < g.to; i++) {
+        const Member& m = members[i];
+        for (int t = 0; t < m.tokens; t++) step.shared_rows.push_back(in.seq_start[m.sequence] + t);
+        done[static_cast<size_t>(m.sequence)] = end * kSharedBlock;
+      }
+      run.rows = static_cast<int>(step.shared_rows.size() - run.first_row);
+      step.shared_runs.push_back(run);
+      g.start = end;
+      g.level++;
+    }
+    // Sub-groups: neighbours that go on together.
+    for (size_t i = g.from; i < g.to;) {
+      size_t j = i + 1;
+      while (j < g.to && joint[j] > end) j++;
+      // A group that did not pay keeps its start: its parts may still pay from there, if none of it was done.
+      if (j - i > 1) groups.push_back({i, j, g.start, g.level});
+      i = j;
+    }
+  }
+  std::stable_sort(step.shared_runs.begin(), step.shared_runs.end(), [](const SharedRun& a, const SharedRun& b) { return a.level < b.level; });
+  for (size_t i = 0; i < step.tiles.size(); i++) step.begin[i] = done[static_cast<size_t>(step.tiles[i].sequence)];
 }
 
 void Plan::attention(const Op& op, const Step& step) {
@@ -223,33 +316,96 @@ void Plan::attention(const Op& op, const Step& step) {
   const KvLayout& layout = kv_->layout;
   const StepInputs& in = step.in;
   const int kv_heads = layout.kv_heads;
+  // A window cuts off the beginning, which is what is shared.
+  const bool sharing = !step.shared_runs.empty() && op.i2 == 0;
+  AttentionArgs all = {};
+  all.q_stride = op.b.stride;
+  all.out_stride = op.a.stride;
+  all.kv = kv_->memory.data();
+  all.layout = &layout;
+  all.layer = op.i0;
+  all.heads_per_kv = op.i1 / kv_heads;
+  all.scale = op.f;
+  all.window = op.i2;
+  all.causal = op.causal;
+  all.state_stride = static_cast<size_t>(op.i1) * 2;
+  if (sharing) {
+    if (attention_state_.size() < static_cast<size_t>(step.tokens) * all.state_stride)
+      attention_state_.resize(static_cast<size_t>(max_tokens_) * all.state_stride);
+    share(op, step, all);
+  }
   const auto part = [&](int begin, int end, int thread) {
     for (int item = begin; item < end; item++) {
-      const AttentionTile& tile = step.tiles[static_cast<size_t>(item / kv_heads)];
-      AttentionArgs a;
+      const auto i = static_cast<size_t>(item / kv_heads);
+      const AttentionTile& tile = step.tiles[i];
+      AttentionArgs a = all;
       a.q = op.b.row(tile.token);
-      a.q_stride = op.b.stride;
       a.out = op.a.row(tile.token);
-      a.out_stride = op.a.stride;
-      a.kv = kv_->memory.data();
-      a.layout = &layout;
-      a.layer = op.i0;
       a.kv_head = item % kv_heads;
-      a.heads_per_kv = op.i1 / kv_heads;
       a.pages = in.page_table.data() + in.page_start[tile.sequence];
       a.first_position = in.positions[tile.token];
       a.tokens = tile.count;
       a.kv_length = in.kv_length[tile.sequence];
-      a.scale = op.f;
-      a.window = op.i2;
-      a.causal = op.causal;
+      if (sharing && step.begin[i] > 0) {
+        a.begin = step.begin[i];
+        a.state = attention_state_.data() + static_cast<size_t>(tile.token) * a.state_stride;
+      }
       k.attention(a, runtime_->scratch(thread));
     }
   };
   const int items = static_cast<int>(step.tiles.size()) * kv_heads;
+  for (size_t i = 0; i < step.tiles.size(); i++) {
+    const AttentionTile& tile = step.tiles[i];
+    const int seen = op.causal ? in.positions[tile.token] + tile.count : in.kv_length[tile.sequence];
+    positions_read_ += seen - (sharing ? step.begin[i] : op.i2 > 0 ? std::max(0, in.positions[tile.token] + 1 - op.i2) : 0);
+  }
   // Two multiply-adds per position and element of q.
   if (static_cast<size_t>(step.attention_cost) * static_cast<size_t>(op.a.columns) * 2 < kWorthSharing * 4) return part(0, items, 0);
   runtime_->pool().parallel_for(items, 1, part);
+}
+
+// Shared runs, level by level: the tokens of a run are shared out over as many calls as keep the threads busy, each of
+// which reads the run's pages once.
+void Plan::share(const Op& op, const Step& step, const AttentionArgs& all) {
+  const KernelTable& k = runtime_->kernels();
+  const int kv_heads = kv_->layout.kv_heads;
+  struct Call {
+    const SharedRun* run;
+    int first, count;
+  };
+  std::vector<Call> calls;
+  for (size_t r = 0; r < step.shared_runs.size();) {
+    size_t end = r;
+    int rows = 0;
+    for (; end < step.shared_runs.size() && step.shared_runs[end].level == step.shared_runs[r].level; end++) rows += step.shared_runs[end].rows;
+    const int wanted = std::max(kSharingTokens, (rows * kv_heads + 2 * runtime_->pool().threads() - 1) / (2 * runtime_->pool().threads()));
+    calls.clear();
+    for (; r < end; r++) {
+      const SharedRun& run = step.shared_runs[r];
+      positions_read_ += run.end - run.begin;
+      const int parts = (run.rows + wanted - 1) / wanted;
+      for (int i = 0; i < parts; i++) {
+        const int first = run.rows * i / parts;
+        calls.push_back({&run, first, run.rows * (i + 1) / parts - first});
+      }
+    }
+    runtime_->pool().parallel_for(static_cast<int>(calls.size()) * kv_heads, 1, [&](int begin, int finish, int thread) {
+      for (int item = begin; item < finish; item++) {
+        const Call& call = calls[static_cast<size_t>(item / kv_heads)];
+        AttentionArgs a = all;
+        a.q = op.b.data;
+        a.out = op.a.data;
+        a.state = attention_state_.data();
+        a.rows = step.shared_rows.data() + call.run->first_row + call.first;
+        a.tokens = call.count;
+        a.kv_head = item % kv_heads;
+        a.pages = step.in.page_table.data() + step.in.page_start[call.run->sequence];
+        a.begin = call.run->begin;
+        a.end = call.run->end;
+        k.attention(a, runtime_->scratch(thread));
+      }
+    });
+  }
 }
 
 // True when the masks of the block's rows are there.

@@ -36,8 +36,17 @@ constexpr int kMaskSlots = 65536;
 // Tokens of one sequence that go through attention together: enough to reuse a page, few enough to share out work.
 constexpr int kTileTokens = 16;
 
+// Sequences of at most this many tokens (decode, verification of drafts) read shared pages together. Longer ones read
+// each page for many rows as it is.
+constexpr int kSharingTokens = 4;
+// Shared runs are cut at multiples of this many positions, as the kernels' blocks are.
+constexpr int kSharedBlock = 32;
+// Blocks that need not be read again for a shared run to be worth its own call.
+constexpr int kSharedWorth = 8;
+
 struct KvPool {
   KvLayout layout;
+  std::vector<float> key_scales;  // what layout.key_scales points to
   Memory memory;
 };
 
@@ -80,6 +89,7 @@ struct PlanDescription {
   int max_tokens = 0, max_rows = 0;
   int logits = -1, hidden = -1;
   int vocab = 0;
+  bool cascade = true;
   std::shared_ptr<KvPool> kv;
 };
 
@@ -116,6 +126,19 @@ class Plan {
   // Runner. `inspect` looks at every output of the op for NaN, and errors name the instruction.
   void run(Step& step, const Action& action, bool inspect);
 
+  // Where steps spend their time, summed since the last take: one entry per instruction, then one for what a step derives
+  // from its inputs and one for sampling. Always kept: two readings of the clock per instruction. Runner thread.
+  struct Timing {
+    int64_t ns = 0, runs = 0;
+  };
+  struct Timings {
+    std::vector<Timing> ops;
+    int64_t positions_read;  // of one layer's keys and values by attention: shared ones once, those of a tile once
+  };
+  Timings take_timings();
+  int op_count() const { return static_cast<int>(ops_.size()); }
+  const char* op_name(int index) const { return opcode_name(ops_[static_cast<size_t>(index)].code); }
+
   int buffer_count() const { return static_cast<int>(views_.size()); }
   const View& buffer(int index) const { return views_[static_cast<size_t>(index)]; }
   // Rows a buffer held in the last step (of the head: in its last block).
@@ -129,10 +152,13 @@ class Plan {
   Plan() = default;
 
   void begin(Step& step);
+  void perform(Step& step, const Action& action, bool inspect);
   void execute(const Op& op, Step& step, int rows, int row0);
   void embed(const Op& op, const Step& step, int rows);
   void linear(const Op& op, int rows);
-  void kv_write(const Op& op, const Step& step, int rows);
+  void kv_write(const Op& op, Step& step, int rows);
+  void find_shared(Step& step, int page_size);
+  void share(const Op& op, const Step& step, const AttentionArgs& all);
   void attention(const Op& op, const Step& step);
   void sample(Step& step, int row0, int rows);
   bool await_masks(Step& step, int row0, int rows);
@@ -152,6 +178,10 @@ class Plan {
   std::vector<int32_t> token_pool_;
   std::vector<Mask> masks_;     // the mask table
   std::vector<Step*> waiting_;  // steps whose late masks were not supplied
+  std::vector<Timing> timings_;
+  int64_t positions_read_ = 0;
+  std::vector<float> attention_state_;  // [tokens][query heads][2] of rows whose way through the pages is cut
+  bool cascade_ = true;
   int head_start_ = 0, max_tokens_ = 0, max_rows_ = 0, logits_ = -1, hidden_ = -1, vocab_ = 0;
   int table_rows_ = INT32_MAX;  // ids must be below: the smallest table an Embed gathers from
   int last_tokens_ = 0, last_block_rows_ = 0;

@@ -352,9 +352,11 @@ std::shared_ptr<Plan> Plan::create(std::shared_ptr<Runtime> runtime, PlanDescrip
   plan->logits_ = description.logits;
   plan->hidden_ = description.hidden;
   plan->vocab_ = description.vocab;
+  plan->cascade_ = description.cascade;
   for (RopeTable& rope : plan->ropes_) rope.cos_sin.resize(static_cast<size_t>(description.max_tokens) * 2 * static_cast<size_t>(rope.half()));
   plan->sampler_scratch_.resize(static_cast<size_t>(plan->runtime_->pool().threads()));
   plan->token_pool_.assign(kTokenSlots, -1);
+  plan->timings_.resize(plan->ops_.size() + 2);
   return plan;
 }
 

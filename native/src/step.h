@@ -51,6 +51,15 @@ struct AttentionTile {
   int sequence, token, count;  // token: index in the step
 };
 
+// Positions [begin, end) that some sequences have in the same pages, and the tokens that go through them together.
+struct SharedRun {
+  int level;     // runs of a level need those of all levels before it
+  int sequence;  // whose page table names the pages
+  int begin, end;
+  size_t first_row;  // its tokens: Step::shared_rows[first_row, first_row + rows)
+  int rows;
+};
+
 // A submitted step and what the runner derives from it.
 struct Step {
   StepInputs in;
@@ -69,6 +78,9 @@ struct Step {
   std::vector<int32_t> ids, page, slot;
   std::vector<AttentionTile> tiles;
   int64_t attention_cost = 0;
+  std::vector<SharedRun> shared_runs;  // by level
+  std::vector<int32_t> shared_rows;
+  std::vector<int> begin;  // per tile: positions that shared runs go through for it
 
   // The first failure; empty = none. A failed step runs no further, unless only rows of its sampling failed.
   std::string error;

@@ -255,7 +255,7 @@ int main(int argc, char** argv) {
   for (int page : {1, 16, 32, 64}) {
     const int layers = 24, length = 1024, dim = 64, kv_heads = 2, heads = 14, group = heads / kv_heads, sequences = 8;
     const int pages = sequences * length / page;
-    const KvLayout layout = {layers, kv_heads, dim, page, pages, true};
+    const KvLayout layout = {layers, kv_heads, dim, page, pages, KvDtype::f16};
     std::vector<uint8_t> kv(layout.total_bytes());
     for (size_t i = 0; i + 2 <= kv.size(); i += 2) {
       const uint16_t h = f32_to_f16((float)(i % 1001) * 0.001f - 0.5f);

@@ -250,21 +250,52 @@ void check_pack_errors() {
 
 struct AttentionCase {
   int page_size, head_dim, heads_per_kv;
-  bool f16;
+  KvDtype dtype;
   int window;
   bool causal;
 };
 
-float stored(float v, bool f16) { return f16 ? f16_to_f32(f32_to_f16(v)) : v; }
+const char* dtype_name(KvDtype d) { return kKvDtypeNames[(int)d]; }
+
+// What pages hold of `n` values, in plain arithmetic; 8-bit types have one scale for all of them.
+std::vector<double> stored(const float* x, int n, KvDtype dtype, const float* key_scale) {
+  std::vector<double> v(n);
+  double most = 0;
+  for (int i = 0; i < n; i++) {
+    v[i] = key_scale == nullptr ? x[i] : x[i] / key_scale[i];
+    most = std::max(most, std::abs(v[i]));
+  }
+  for (int i = 0; i < n; i++) {
+    if (dtype == KvDtype::f16) v[i] = f16_to_f32(f32_to_f16((float)v[i]));
+    // eight and four significant bits
+    int exponent = 0;
+    if (dtype == KvDtype::bf16) {
+      std::frexp(v[i], &exponent);
+      v[i] = std::ldexp(std::nearbyint(std::ldexp(v[i], 8 - exponent)), exponent - 8);
+    }
+    if (dtype == KvDtype::int8) v[i] = std::nearbyint((float)v[i] * (127.0f / (float)most)) * most / 127;
+    if (dtype == KvDtype::fp8_e4m3) {
+      const double y = (float)v[i] * (448.0f / (float)most);  // as the kernels do: ties must fall alike
+      std::frexp(y, &exponent);
+      const int step = std::max(exponent - 4, -9);  // of the last bit; subnormals share one
+      v[i] = std::ldexp(std::nearbyint(std::ldexp(y, -step)), step) * most / 448;
+    }
+    if (key_scale != nullptr) v[i] *= key_scale[i];
+  }
+  return v;
+}
 
 void check_attention(const AttentionCase& c) {
   const int length = 150, kv_heads = 2, layers = 2, dim = c.head_dim, layer = 1;
   const int used = (length + c.page_size - 1) / c.page_size;
-  const KvLayout layout = {layers, kv_heads, dim, c.page_size, used + 3, c.f16};
+  KvLayout layout = {layers, kv_heads, dim, c.page_size, used + 3, c.dtype};
+  std::vector<float> key_scales((size_t)layers * kv_heads * dim);
+  for (float& s : key_scales) s = 0.5f + 8 * rng.unit();
+  if (layout.scaled()) layout.key_scales = key_scales.data();
   const int heads = kv_heads * c.heads_per_kv, width = heads * dim;
   const std::vector<float> q = normals((size_t)length * width), k = normals((size_t)length * kv_heads * dim), v = normals((size_t)length * kv_heads * dim);
   const std::string name = std::string(table->name) + " attention, page " + std::to_string(c.page_size) + ", head " + std::to_string(dim) + ", gqa " +
-                           std::to_string(c.heads_per_kv) + (c.f16 ? ", f16" : ", f32") + ", window " + std::to_string(c.window) + (c.causal ? "" : ", not causal");
+                           std::to_string(c.heads_per_kv) + ", " + dtype_name(c.dtype) + ", window " + std::to_string(c.window) + (c.causal ? "" : ", not causal");
 
   auto fill = [&](const std::vector<int32_t>& pages) {
     std::vector<uint8_t> kv(layout.total_bytes(), 0xff);  // NaN where nothing was written
@@ -277,28 +308,35 @@ void check_attention(const AttentionCase& c) {
   for (int i = 0; i < used; i++) pages[i] = i;
   const std::vector<uint8_t> kv = fill(pages);
   const float scale = 1.0f / std::sqrt((float)dim);
+  // What the pages hold.
+  std::vector<std::vector<double>> keys, values;
+  for (int i = 0; i < length * kv_heads; i++) {
+    keys.push_back(stored(&k[(size_t)i * dim], dim, c.dtype, layout.key_scale(layer, i % kv_heads)));
+    values.push_back(stored(&v[(size_t)i * dim], dim, c.dtype, nullptr));
+  }
   // Tokens [first, first + tokens) at their positions; a causal call sees what came before, as in chunked prefill.
+  auto arguments = [&](const std::vector<uint8_t>& pool, const std::vector<int32_t>& table_of_pages, int first, int tokens, int h, std::vector<float>& out) {
+    AttentionArgs a = {};
+    a.q = q.data() + (size_t)first * width;
+    a.q_stride = width;
+    a.out = out.data() + (size_t)first * width;
+    a.out_stride = width;
+    a.kv = pool.data();
+    a.layout = &layout;
+    a.layer = layer;
+    a.kv_head = h;
+    a.heads_per_kv = c.heads_per_kv;
+    a.pages = table_of_pages.data();
+    a.first_position = first;
+    a.tokens = tokens;
+    a.kv_length = c.causal ? first + tokens : length;
+    a.scale = scale;
+    a.window = c.window;
+    a.causal = c.causal;
+    return a;
+  };
   auto run = [&](const std::vector<uint8_t>& pool, const std::vector<int32_t>& table_of_pages, int first, int tokens, std::vector<float>& out) {
-    for (int h = 0; h < kv_heads; h++) {
-      AttentionArgs a = {};
-      a.q = q.data() + (size_t)first * width;
-      a.q_stride = width;
-      a.out = out.data() + (size_t)first * width;
-      a.out_stride = width;
-      a.kv = pool.data();
-      a.layout = &layout;
-      a.layer = layer;
-      a.kv_head = h;
-      a.heads_per_kv = c.heads_per_kv;
-      a.pages = table_of_pages.data();
-      a.first_position = first;
-      a.tokens = tokens;
-      a.kv_length = c.causal ? first + tokens : length;
-      a.scale = scale;
-      a.window = c.window;
-      a.causal = c.causal;
-      table->attention(a, scratch);
-    }
+    for (int h = 0; h < kv_heads; h++) table->attention(arguments(pool, table_of_pages, first, tokens, h, out), scratch);
   };
   std::vector<float> whole((size_t)length * width, NAN);
   run(kv, pages, 0, length, whole);
@@ -310,12 +348,12 @@ void check_attention(const AttentionCase& c) {
       double top = -1e300, sum = 0;
       for (int s = lo; s < hi; s++) {
         double dot = 0;
-        for (int d = 0; d < dim; d++) dot += (double)q[(size_t)t * width + head * dim + d] * stored(k[((size_t)s * kv_heads + h) * dim + d], c.f16);
+        for (int d = 0; d < dim; d++) dot += (double)q[(size_t)t * width + head * dim + d] * keys[(size_t)s * kv_heads + h][d];
         top = std::max(top, p[s] = dot * scale);
       }
       for (int s = lo; s < hi; s++) sum += p[s] = std::exp(p[s] - top);
       for (int s = lo; s < hi; s++)
-        for (int d = 0; d < dim; d++) out[d] += p[s] / sum * stored(v[((size_t)s * kv_heads + h) * dim + d], c.f16);
+        for (int d = 0; d < dim; d++) out[d] += p[s] / sum * values[(size_t)s * kv_heads + h][d];
       for (int d = 0; d < dim; d++) worst = std::max(worst, std::abs(out[d] - whole[(size_t)t * width + head * dim + d]) / 1.0);
       if (std::isnan(whole[(size_t)t * width + head * dim])) worst = 1e9;
     }
@@ -337,6 +375,68 @@ void check_attention(const AttentionCase& c) {
   std::fill(split.begin(), split.end(), NAN);
   run(fill(other), other, 0, length, split);
   CHECK(same_bits(split.data(), whole.data(), split.size()), "%s: order of pages matters", name.c_str());
+
+  // The way cut at every multiple of 32, as shared pages do, for tokens that are no neighbours; every fifth goes in one.
+  if (c.window > 0) return;
+  std::fill(split.begin(), split.end(), NAN);
+  std::vector<float> state((size_t)length * heads * 2, NAN);
+  const auto cuts = [&](int t) { return t % 5 == 0 ? 0 : (c.causal ? t + 1 : length) / 32; };
+  for (int h = 0; h < kv_heads; h++) {
+    for (int block = 0; block < length / 32; block++) {
+      std::vector<int32_t> rows;
+      for (int t = length - 1; t >= 0; t--)
+        if (cuts(t) > block) rows.push_back(t);
+      AttentionArgs a = arguments(kv, pages, 0, (int)rows.size(), h, split);
+      a.state = state.data();
+      a.state_stride = (size_t)heads * 2;
+      a.rows = rows.data();
+      a.begin = block * 32;
+      a.end = a.begin + 32;
+      table->attention(a, scratch);
+    }
+    for (int t = 0; t < length; t++) {
+      AttentionArgs a = arguments(kv, pages, t, 1, h, split);
+      a.state = state.data() + (size_t)t * heads * 2;
+      a.state_stride = (size_t)heads * 2;
+      a.begin = cuts(t) * 32;
+      table->attention(a, scratch);
+    }
+  }
+  CHECK(same_bits(split.data(), whole.data(), split.size()), "%s: where the way is cut matters", name.c_str());
+}
+
+void check_kv_write() {
+  const int dim = 40;
+  std::vector<float> x(dim, 1.0f), big = x, bad = x;
+  big[7] = -65520.0f;
+  bad[9] = NAN;
+  for (int d = 0; d < kKvDtypes; d++) {
+    const KvLayout layout = {1, 1, dim, 16, 1, (KvDtype)d};
+    std::vector<uint8_t> kv(layout.total_bytes());
+    const bool f16 = layout.dtype == KvDtype::f16;
+    const auto write = [&](const std::vector<float>& k, const std::vector<float>& v) { return table->kv_write(kv.data(), layout, 0, 0, 3, 0, k.data(), v.data()); };
+    CHECK(write(x, x) && write(x, bad) && write(big, x) == !f16 && write(x, big) == !f16, "%s: too large for %s", table->name, dtype_name(layout.dtype));
+    if (!layout.scaled()) continue;
+    // NaN shows: attention over it gives NaN.
+    for (int which = 0; which < 2; which++) {
+      for (int slot = 0; slot < 4; slot++) table->kv_write(kv.data(), layout, 0, 0, slot, 0, (slot == 2 && which == 0 ? bad : x).data(), (slot == 2 && which == 1 ? bad : x).data());
+      std::vector<float> out(dim);
+      const int32_t page = 0;
+      AttentionArgs a = {};
+      a.q = x.data();
+      a.out = out.data();
+      a.kv = kv.data();
+      a.layout = &layout;
+      a.heads_per_kv = a.tokens = 1;
+      a.pages = &page;
+      a.first_position = 3;
+      a.kv_length = 4;
+      a.scale = 1;
+      a.causal = true;
+      table->attention(a, scratch);
+      CHECK(std::isnan(out[0]), "%s: NaN in %s pages gives %g", table->name, dtype_name(layout.dtype), out[0]);
+    }
+  }
 }
 
 // ---- row ops
@@ -458,7 +558,7 @@ void check_halves() {
   CHECK(f32_to_f16(65519.996f) == 0x7bff && f32_to_f16(65520.0f) == 0x7c00 && f32_to_f16(-1e9f) == 0xfc00 && f32_to_f16(1e-9f) == 0, "limits of half");
 
   // The tier's own conversions, through the pages: every finite half comes back, and rounding is the same.
-  const KvLayout layout = {1, 1, 64, 16, 1, true};
+  const KvLayout layout = {1, 1, 64, 16, 1, KvDtype::f16};
   std::vector<uint8_t> kv(layout.total_bytes());
   wrong = 0;
   for (int base = 0; base < 2000; base++) {
@@ -504,16 +604,18 @@ int main(int argc, char** argv) {
     check_matmul({GgmlType::Q5_0, "Q5_0"}, 40, 2336);
     check_stack();
     for (int page : {1, 8, 16, 32, 48, 64})
-      for (bool f16 : {true, false}) {
-        check_attention({page, 64, 7, f16, 0, true});
-        check_attention({page, 80, 2, f16, 0, false});
+      for (KvDtype dtype : {KvDtype::f32, KvDtype::f16, KvDtype::bf16, KvDtype::int8, KvDtype::fp8_e4m3}) {
+        check_attention({page, 64, 7, dtype, 0, true});
+        check_attention({page, 80, 2, dtype, 0, false});
       }
-    check_attention({16, 128, 1, true, 0, true});
-    check_attention({32, 16, 4, true, 0, true});
-    check_attention({16, 40, 3, true, 20, true});
-    check_attention({8, 7, 1, false, 33, true});
-    check_attention({64, 256, 40, true, 0, true});
-    check_attention({1, 24, 30, true, 64, false});
+    check_attention({16, 128, 1, KvDtype::f16, 0, true});
+    check_attention({32, 16, 4, KvDtype::int8, 0, true});
+    check_attention({16, 40, 3, KvDtype::f16, 20, true});
+    check_attention({8, 7, 1, KvDtype::f32, 33, true});
+    check_attention({8, 7, 1, KvDtype::fp8_e4m3, 33, true});
+    check_attention({64, 256, 40, KvDtype::f16, 0, true});
+    check_attention({1, 24, 30, KvDtype::bf16, 64, false});
+    check_kv_write();
     check_rows();
     check_sampling();
     check_halves();

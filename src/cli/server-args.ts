@@ -96,8 +96,11 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
   {
     flag: "--kv-cache-dtype",
     kind: "string",
-    choices: ["auto", "f16", "f32"],
-    help: "type of cached keys and values",
+    choices: [
+      ...["auto", "f16", "float16", "half", "bf16", "bfloat16"],
+      ...["f32", "float32", "float", "int8", "fp8_e4m3"],
+    ],
+    help: "type of cached keys and values; int8 and fp8_e4m3 halve the memory of f16 at a small loss (default: auto, f16)",
     group: MODEL,
     target: "engine",
     key: "kvCacheDtype",
@@ -344,6 +347,14 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
     group: RUNTIME,
     target: "engine",
     key: "threads",
+  },
+  {
+    flag: "--disable-cascade",
+    kind: "boolean",
+    help: "every request reads its own cached pages, shared or not: slower when prompts share a beginning, same tokens",
+    group: RUNTIME,
+    target: "engine",
+    key: "disableCascade",
   },
   {
     flag: "--disable-cuda-graph",

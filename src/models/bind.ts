@@ -84,6 +84,25 @@ export function readWeight(checkpoint: Checkpoint, parts: readonly BoundPart[]):
   return out;
 }
 
+/** Rows [first, first + rows) of a weight, row-major; reads only the parts that hold them. */
+export function readRows(
+  checkpoint: Checkpoint,
+  weight: FileWeight,
+  parts: readonly BoundPart[],
+  first: number,
+  rows: number,
+): Float32Array {
+  const width = weight.kind === "vector" ? 1 : weight.columns;
+  const starts = parts.map((_, i) => parts.slice(0, i).reduce((sum, part) => sum + part.rows, 0));
+  const holds = (i: number) => starts[i] < first + rows && first < starts[i] + parts[i].rows;
+  const values = readWeight(
+    checkpoint,
+    parts.filter((_, i) => holds(i)),
+  );
+  const offset = first - starts[starts.findIndex((_, i) => holds(i))];
+  return values.subarray(offset * width, (offset + rows) * width);
+}
+
 function reorder(values: Float32Array, rows: number, order: Int32Array | null): Float32Array {
   if (order === null) return values;
   const width = values.length / rows;

@@ -9,21 +9,27 @@ import { SglangError } from "../core/errors.js";
 import type { Checkpoint } from "../core/model-files.js";
 import type { Graph, Weight } from "../graph/graph.js";
 import { type KvShape, kvShape, type LoweredPlan, lower } from "../graph/lower.js";
-import type { NativeKvPool, NativePlan, NativeWeight } from "../native/addon.js";
+import type { KvDtype, NativeKvPool, NativePlan, NativeWeight } from "../native/addon.js";
+import { readRows } from "./bind.js";
 import type { ModelConfig } from "./config.js";
+import { keyScales } from "./key-scales.js";
 import { type OpenedModel, openModel } from "./open.js";
 import { type NativeHandles, type PackOptions, packWeights } from "./pack.js";
 
+export type { KvDtype } from "../native/addon.js";
 export { referenceModel } from "./open.js";
 export type { NativeHandles } from "./pack.js";
 
-const KV_BYTES = { f16: 2, f32: 4 } as const;
-export type KvDtype = keyof typeof KV_BYTES;
+const KV_BYTES: Record<KvDtype, number> = { f32: 4, f16: 2, bf16: 2, int8: 1, fp8_e4m3: 1 };
+/** Types with one f32 scale per position, kv head and K or V. */
+const isScaled = (dtype: KvDtype) => KV_BYTES[dtype] === 1;
 
 /** `onProgress` is called after each weight with bytes of the files. */
 export interface LoadOptions extends PackOptions {
   /** Positions a sequence may have; at most the model's own. @default the model's */
   contextLength?: number;
+  /** Type of the KV pools that plans will be made with; 8-bit ones need scales from the weights. @default any but those */
+  kvDtype?: KvDtype;
 }
 
 export interface PlanOptions {
@@ -35,6 +41,8 @@ export interface PlanOptions {
   /** Positions per page. */
   pageSize: number;
   kvDtype: KvDtype;
+  /** Pages that sequences of a step share are read once for all. Same bits either way. @default true */
+  cascade?: boolean;
   /** Ids >= this are never sampled: the tokenizer's size. @default config.vocabSize */
   vocabSize?: number;
   /** Every tensor keeps its own bytes until the next step. For tests and debugging. @default false */
@@ -68,6 +76,7 @@ export class LoadedWeights {
   readonly kvShape: KvShape;
   readonly #native: NativeHandles;
   readonly #weights: ReadonlyMap<Weight, NativeWeight>;
+  readonly #keyScales: Float32Array | null;
   readonly #plans = new Set<ModelPlan>();
   #closed = false;
 
@@ -76,6 +85,7 @@ export class LoadedWeights {
     native: NativeHandles,
     weights: ReadonlyMap<Weight, NativeWeight>,
     contextLength: number,
+    keyScales: Float32Array | null,
   ) {
     this.config = opened.config;
     this.graph = opened.graph;
@@ -85,13 +95,14 @@ export class LoadedWeights {
     this.kvShape = kvShape(opened.graph);
     this.#native = native;
     this.#weights = weights;
+    this.#keyScales = keyScales;
     this.weightBytes = [...weights.values()].reduce((sum, weight) => sum + native.addon.weightInfo(weight).bytes, 0);
   }
 
   /** Bytes that keys and values of one position take over all layers. */
   kvBytesPerToken(dtype: KvDtype): number {
     const { layers, kvHeads, headDim } = this.kvShape;
-    return 2 * layers * kvHeads * headDim * KV_BYTES[dtype];
+    return 2 * layers * kvHeads * (headDim * KV_BYTES[dtype] + (isScaled(dtype) ? 4 : 0));
   }
 
   /** Arena a plan will take, without making it. */
@@ -101,12 +112,18 @@ export class LoadedWeights {
 
   /** Makes a KV pool and a plan over it. */
   createPlan(options: PlanOptions): ModelPlan {
-    const { maxTokens, maxRows, kvPages, pageSize, kvDtype, keepAll } = options;
+    const { maxTokens, maxRows, kvPages, pageSize, kvDtype, keepAll, cascade = true } = options;
     const { addon, runtime } = this.#native;
     if (this.#closed) throw new SglangError("ENGINE_FAILED", "The model is closed; load it again to make a plan.");
     const vocabSize = options.vocabSize ?? this.config.vocabSize;
     const lowered = lower(this.graph, { maxTokens, maxRows, vocabSize, keepAll });
-    const kv = addon.createKvPool({ ...this.kvShape, pageSize, pages: kvPages, dtype: kvDtype });
+    const keyScales = isScaled(kvDtype) ? this.#keyScales : null;
+    if (isScaled(kvDtype) && keyScales === null)
+      throw new SglangError(
+        "INVALID_ARGUMENT",
+        `Load the weights with kvDtype ${kvDtype} to make a KV pool of that type.`,
+      );
+    const kv = addon.createKvPool({ ...this.kvShape, pageSize, pages: kvPages, dtype: kvDtype, keyScales });
     let plan: NativePlan;
     try {
       plan = addon.createPlan(runtime, {
@@ -120,6 +137,7 @@ export class LoadedWeights {
         logits: lowered.logits,
         hidden: lowered.hidden,
         vocabSize,
+        cascade,
         kv,
       });
     } catch (error) {
@@ -185,7 +203,14 @@ export async function loadWeights(
       },
     );
   }
-  return new LoadedWeights(opened, native, await packWeights(checkpoint, opened, native, options), contextLength);
+  const scales =
+    options.kvDtype !== undefined && isScaled(options.kvDtype)
+      ? keyScales(opened.graph, (weight, ...rows) =>
+          readRows(checkpoint, weight, opened.bindings.get(weight)!, ...rows),
+        )
+      : null;
+  const packed = await packWeights(checkpoint, opened, native, options);
+  return new LoadedWeights(opened, native, packed, contextLength, scales);
 }
 
 /** {@link loadWeights} and one plan. `close` frees both. */

@@ -18,6 +18,10 @@ export type NativeKvPool = { readonly [brand]: "kv" };
 /** Instructions over one arena. */
 export type NativePlan = { readonly [brand]: "plan" };
 
+/** Types of cached keys and values. int8 and fp8_e4m3 have one f32 scale per position, kv head and K or V. */
+export const KV_DTYPES = ["f32", "f16", "bf16", "int8", "fp8_e4m3"] as const;
+export type KvDtype = (typeof KV_DTYPES)[number];
+
 export interface TierInfo {
   /** "avx512" | "avx2" | "portable" (more later, best first). */
   name: string;
@@ -173,7 +177,21 @@ export interface PlanDescription {
   hidden: number;
   /** Ids >= this are never sampled (padding rows of the embedding); also the width of masks. */
   vocabSize: number;
+  /** Pages that several sequences of a step begin with are read once for all of them. Same bits either way. */
+  cascade: boolean;
   kv: NativeKvPool;
+}
+
+/** One entry per instruction, in their order, then "begin" (what a step derives from its inputs) and "sample". */
+export interface PlanTimings {
+  /** Names of opcodes. */
+  names: string[];
+  /** Nanoseconds of wall time on the runner thread, the wait for the pool included. */
+  ns: Float64Array;
+  /** Times it ran. */
+  runs: Float64Array;
+  /** Positions of keys and values that attention read, per layer and kv head: shared ones once, those of a tile of tokens once. */
+  positionsRead: number;
 }
 
 export interface NativeAddon {
@@ -216,8 +234,12 @@ export interface NativeAddon {
     headDim: number;
     pageSize: number;
     pages: number;
-    /** "f16" | "f32" */
-    dtype: string;
+    dtype: KvDtype;
+    /**
+     * [layers * kvHeads * headDim] or null: keys are divided by it when they are written and queries multiplied when they
+     * are used, so that one scale per key suits all its columns.
+     */
+    keyScales: Float32Array | null;
   }): NativeKvPool;
   kvPoolBytes(kv: NativeKvPool): number;
   closeKvPool(kv: NativeKvPool): void;
@@ -250,6 +272,8 @@ export interface NativeAddon {
   runPlanByOp(plan: NativePlan, inputs: StepInputs): Promise<StepOutputs>;
   /** Contents of a buffer after the last step, [rows, columns]: for tests and debugging. */
   readBuffer(plan: NativePlan, buffer: number): Float32Array;
+  /** Where the plan's steps spent their time since the last call. Waits for the steps submitted before it. */
+  takePlanTimings(plan: NativePlan): PlanTimings;
   closePlan(plan: NativePlan): void;
 
   /** y = x W^T through the kernels of a runtime's tier; x [m, columns]. For tests and the kernel bench. */

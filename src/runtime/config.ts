@@ -6,11 +6,25 @@
  */
 import { SglangError } from "../core/errors.js";
 import { DEFAULT_SAMPLING_PARAMS, type SamplingParams } from "../core/sampling-params.js";
+import type { KvDtype } from "../native/addon.js";
 import { EVICTION_POLICY_NAMES, type EvictionPolicyName } from "./eviction-policy.js";
 import { SCHEDULE_POLICIES, type SchedulePolicy } from "./policy.js";
 
 export const DTYPES = ["auto", "half", "float16", "bfloat16", "float", "float32"] as const;
-export const KV_CACHE_DTYPES = ["auto", "f16", "f32"] as const;
+/** Spellings of SGLang and PyTorch beside ours. */
+const KV_SPELLINGS = {
+  f16: "f16",
+  float16: "f16",
+  half: "f16",
+  bf16: "bf16",
+  bfloat16: "bf16",
+  f32: "f32",
+  float32: "f32",
+  float: "f32",
+  int8: "int8",
+  fp8_e4m3: "fp8_e4m3",
+} as const satisfies Record<string, KvDtype>;
+export const KV_CACHE_DTYPES = ["auto", ...(Object.keys(KV_SPELLINGS) as (keyof typeof KV_SPELLINGS)[])] as const;
 export const PAGE_SIZES = [1, 8, 16, 32, 64] as const;
 
 export interface EngineConfig {
@@ -29,7 +43,10 @@ export interface EngineConfig {
    * and values when `kvCacheDtype` is auto: float and float32 give f32, all others f16. @default "auto"
    */
   dtype: (typeof DTYPES)[number];
-  /** Type of cached keys and values. @default "auto": by `dtype` */
+  /**
+   * Type of cached keys and values: f16, bf16, f32, int8 or fp8_e4m3 (float16, half, bfloat16, float32 and float are
+   * other names). The 8-bit types keep a scale per position and head. @default "auto": by `dtype`
+   */
   kvCacheDtype: (typeof KV_CACHE_DTYPES)[number];
   /** Pack weights anew at every start and keep nothing. @default false */
   disableWeightCache: boolean;
@@ -71,6 +88,8 @@ export interface EngineConfig {
   disableCudaGraph: boolean;
   /** The plain loop. Accepted because it is the loop that exists. @default true */
   disableOverlapSchedule: boolean;
+  /** Every request reads its own pages, shared or not: slower when prompts share a beginning, same bits. @default false */
+  disableCascade: boolean;
   /** Seed of the seeds of requests that give none; null = a fresh one each start. @default null */
   randomSeed: number | null;
   /** Sampling values when a request gives none: the model's generation config, or OpenAI's constants. @default "model" */
@@ -121,6 +140,7 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   radixEvictionPolicy: "lru",
   disableCudaGraph: false,
   disableOverlapSchedule: true,
+  disableCascade: false,
   randomSeed: null,
   samplingDefaults: "model",
   preferredSamplingParams: {},
@@ -189,6 +209,7 @@ const CHECKS: { readonly [K in keyof EngineConfig]: Check } = {
   radixEvictionPolicy: oneOf(EVICTION_POLICY_NAMES),
   disableCudaGraph: flag,
   disableOverlapSchedule: flag,
+  disableCascade: flag,
   randomSeed: orNull([Number.isSafeInteger, "an integer"]),
   samplingDefaults: oneOf(["model", "openai"]),
   preferredSamplingParams: [
@@ -230,7 +251,7 @@ export function prefillStepTokens(config: EngineConfig): number {
   return chunkedPrefillSize === -1 ? maxPrefillTokens : Math.min(chunkedPrefillSize, maxPrefillTokens);
 }
 
-export function kvDtype(config: EngineConfig): "f16" | "f32" {
-  if (config.kvCacheDtype !== "auto") return config.kvCacheDtype;
+export function kvDtype(config: EngineConfig): KvDtype {
+  if (config.kvCacheDtype !== "auto") return KV_SPELLINGS[config.kvCacheDtype];
   return config.dtype === "float" || config.dtype === "float32" ? "f32" : "f16";
 }

@@ -122,6 +122,7 @@ async function partsOf(
       ...(config.contextLength && { contextLength: config.contextLength }),
       onProgress: stopWhen(signal),
       cache,
+      kvDtype: kvDtype(config),
     });
     const runner = makeRunner(native, weights, config, tokenizer, available);
     logger.info(
@@ -181,7 +182,15 @@ function makeRunner(
     maxRunningRequests,
     maxTotalTokens,
   });
-  const plan = weights.createPlan({ maxTokens, maxRows, kvPages: pages, pageSize, kvDtype: dtype, vocabSize });
+  const plan = weights.createPlan({
+    maxTokens,
+    maxRows,
+    kvPages: pages,
+    pageSize,
+    kvDtype: dtype,
+    cascade: !config.disableCascade,
+    vocabSize,
+  });
   return new NativeRunner(native, weights, plan, {
     vocabSize,
     maxTokens,

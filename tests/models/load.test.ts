@@ -74,7 +74,7 @@ describe("loadModel", () => {
     const { native, optionsOf } = fakeAddon();
     const model = await loadModel(llama(), native, { ...PLAN, vocabSize: 9 });
     expect(optionsOf("createKvPool")).toEqual([
-      { layers: 1, kvHeads: 2, headDim: 4, pageSize: 16, pages: 6, dtype: "f16" },
+      { layers: 1, kvHeads: 2, headDim: 4, pageSize: 16, pages: 6, dtype: "f16", keyScales: null },
     ]);
     const [description] = optionsOf<PlanDescription>("createPlan");
     expect(description).toMatchObject({
@@ -95,6 +95,8 @@ describe("loadModel", () => {
     const model = await loadModel(llama(), native, PLAN);
     expect(model.kvBytesPerToken).toBe(2 * 1 * 2 * 4 * 2);
     expect(model.weights.kvBytesPerToken("f32")).toBe(2 * model.kvBytesPerToken);
+    expect(model.weights.kvBytesPerToken("bf16")).toBe(model.kvBytesPerToken);
+    expect(model.weights.kvBytesPerToken("int8")).toBe(2 * 1 * 2 * (4 + 4));
     expect(model.weightBytes).toBe(100 * model.lowered.weights.length);
     expect(model.kvBytes).toBe(4096);
     expect(model.weights.arenaBytes(PLAN)).toBe(model.lowered.arenaBytes);

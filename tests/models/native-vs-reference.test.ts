@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { Reference, type ReferenceStep } from "../../src/graph/reference.js";
 import { loadModel, type PlanOptions, referenceModel } from "../../src/models/load.js";
-import type { NativeAddon, StepOutputs } from "../../src/native/addon.js";
+import type { KvDtype, NativeAddon, StepOutputs } from "../../src/native/addon.js";
 import { loadAddon } from "../../src/native/load.js";
 import { type TinyModelOptions, writeTinyModel } from "../../src/testing/index.js";
 import { openCheckpoint } from "../../src/weights/checkpoint.js";
@@ -20,7 +20,7 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const PAGE_SIZE = 16;
 const PLAN: PlanOptions = { maxTokens: 48, maxRows: 3, kvPages: 24, pageSize: PAGE_SIZE, kvDtype: "f32" };
 /** Largest difference of two logits. Logits of tiny models have a standard deviation of about 3. */
-const TOLERANCE = { f32: 2e-4, f16: 1e-2 };
+const TOLERANCE: Record<KvDtype, number> = { f32: 2e-4, f16: 1e-2, bf16: 0.08, int8: 0.15, fp8_e4m3: 0.8 };
 
 const A = promptOf(61);
 const B = promptOf(20, 5);
@@ -102,11 +102,12 @@ for (const { name: tier, supported, reason } of tiers) {
         });
       });
 
-      it("with keys and values in f16", async () => {
-        await withModel(tier, "llama", {}, { ...PLAN, kvDtype: "f16" }, async (stepper, reference) => {
-          const [native, truth] = [stepper(), reference()];
-          for (const step of STEPS) expectClose(await native.step(step), truth.step(step), TOLERANCE.f16);
-        });
+      it.each(["f16", "bf16", "int8", "fp8_e4m3"] as const)("with keys and values in %s", async (kvDtype) => {
+        for (const [name, options] of [["llama", {}] as const, ["qwen2", VARIANTS.qwen2] as const])
+          await withModel(tier, name, options, { ...PLAN, kvDtype }, async (stepper, reference) => {
+            const [native, truth] = [stepper(), reference()];
+            for (const step of STEPS) expectClose(await native.step(step), truth.step(step), TOLERANCE[kvDtype]);
+          });
       });
 
       it("when every tensor keeps its own bytes, and op by op", async () => {

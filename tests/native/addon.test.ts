@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DTYPES } from "../../src/core/dtype.js";
 import { Opcode } from "../../src/graph/instructions.js";
 import type {
+  KvDtype,
   NativeAddon,
   NativeFile,
   NativeKvPool,
@@ -119,6 +120,10 @@ test("kvPoolBytes counts keys and values of all layers and pages", () => {
   );
   expect(addon.kvPoolBytes(kvPool({ layers: 3, kvHeads: 2, headDim: 16, pageSize: 8, pages: 5, dtype: "f32" }))).toBe(
     2 * 3 * 2 * 16 * 8 * 5 * 4,
+  );
+  // One byte each, and a scale of four per position.
+  expect(addon.kvPoolBytes(kvPool({ layers: 3, kvHeads: 2, headDim: 16, pageSize: 8, pages: 5, dtype: "int8" }))).toBe(
+    2 * 3 * 2 * (16 + 4) * 8 * 5,
   );
 });
 
@@ -273,9 +278,21 @@ const calls: Call[] = [
   ],
   [
     "a pool of another type",
-    () => kvPool({ dtype: "int8" }),
+    () => kvPool({ dtype: "int4" as KvDtype }),
     RangeError,
-    'options.dtype must be "f16" or "f32", got "int8"',
+    'options.dtype must be f32, f16, bf16, int8 or fp8_e4m3, got "int4"',
+  ],
+  [
+    "scales of another shape",
+    () => kvPool({ keyScales: new Float32Array(7) }),
+    RangeError,
+    "options.keyScales must have layers x kvHeads x headDim = 8 entries, got 7",
+  ],
+  [
+    "a scale of zero",
+    () => kvPool({ keyScales: new Float32Array(8) }),
+    RangeError,
+    "options.keyScales[0] must be from 1e-9 to 1e9, got 0.000000",
   ],
   [
     "a table beyond its file",

@@ -1,6 +1,6 @@
 /** A two-layer transformer of every op, as a plan and as plain TypeScript in double precision. */
 import { Activation, Opcode } from "../../src/graph/instructions.js";
-import type { NativePlan, NativeRuntime } from "../../src/native/addon.js";
+import type { KvDtype, NativePlan, NativeRuntime } from "../../src/native/addon.js";
 import { addon, f, kvPool, matrix, noise, PlanWriter, table } from "./support.js";
 
 export const shape = {
@@ -53,10 +53,20 @@ export interface TinyModel {
 /** The same model as a plan. */
 export async function tinyPlan(
   of: NativeRuntime,
-  options: { maxTokens?: number; maxRows?: number; dtype?: "f16" | "f32"; window?: number } = {},
+  options: {
+    maxTokens?: number;
+    maxRows?: number;
+    dtype?: KvDtype;
+    window?: number;
+    cascade?: boolean;
+    pageSize?: number;
+    pages?: number;
+    keyScales?: Float32Array;
+  } = {},
 ): Promise<TinyModel> {
   const s = shape;
   const p = new PlanWriter(options.maxTokens ?? 64, options.maxRows ?? 4);
+  p.cascade = options.cascade ?? true;
   const vector = (values: Float32Array) => p.weight(addon.uploadVector(values));
   const linear = async (rows: number, columns: number, values: Float32Array) =>
     p.weight(await matrix(of, rows, columns, values));
@@ -103,9 +113,10 @@ export async function tinyPlan(
     layers: s.layers,
     kvHeads: s.kvHeads,
     headDim: s.headDim,
-    pageSize: s.pageSize,
-    pages: s.pages,
+    pageSize: options.pageSize ?? s.pageSize,
+    pages: options.pages ?? s.pages,
     dtype: options.dtype ?? "f32",
+    keyScales: options.keyScales ?? null,
   });
   return { plan: p.create(of, s.vocab, kv), residual: x };
 }

@@ -61,7 +61,16 @@ export function table(rows: number, columns: number, values: Float32Array): Nati
 }
 
 export function kvPool(options: Partial<Parameters<typeof addon.createKvPool>[0]> = {}): NativeKvPool {
-  return addon.createKvPool({ layers: 1, kvHeads: 1, headDim: 8, pageSize: 4, pages: 8, dtype: "f32", ...options });
+  return addon.createKvPool({
+    layers: 1,
+    kvHeads: 1,
+    headDim: 8,
+    pageSize: 4,
+    pages: 8,
+    dtype: "f32",
+    keyScales: null,
+    ...options,
+  });
 }
 
 /** A float argument of an instruction. */
@@ -78,6 +87,7 @@ export class PlanWriter {
   #headStart = -1;
   logits = -1;
   hidden = -1;
+  cascade = true;
 
   constructor(
     readonly maxTokens: number,
@@ -127,6 +137,7 @@ export class PlanWriter {
       logits: this.logits,
       hidden: this.hidden,
       vocabSize,
+      cascade: this.cascade,
       kv,
     };
   }
