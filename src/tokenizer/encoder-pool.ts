@@ -14,7 +14,7 @@ import type { TokenizerSpec } from "./tokenizer-spec.js";
 /** Texts from this many UTF-16 units on are worth a thread: below it `encode` takes a few milliseconds (Chinese is slowest). */
 export const LONG_TEXT_CHARS = 1024;
 
-/** Mirrors createLibrary in hf-tokenizer.ts. */
+/** Mirrors createLibrary in hf-tokenizer.ts; the tables of byte pairs are left to the library, which has the time here. */
 const WORKER_SOURCE = `
 const { deserialize } = require("node:v8");
 const { parentPort, workerData } = require("node:worker_threads");
@@ -22,7 +22,13 @@ const { Tokenizer } = require(workerData.library);
 let spec = null;
 let tokenizer = null;
 function load() {
-  const { json, mergeRanks } = deserialize(spec);
+  const { json, mergeRanks, tokens, merges } = deserialize(spec);
+  if (merges) {
+    const vocab = Object.create(null);
+    for (let id = tokens.length - 1; id >= 0; id--) vocab[tokens[id]] = id;
+    const pair = (merge, space = merge.indexOf(" ", 1)) => [merge.slice(0, space), merge.slice(space + 1)];
+    json.model = { ...json.model, vocab, merges: merges.map((merge) => pair(merge)) };
+  }
   tokenizer = new Tokenizer(json, {});
   if (mergeRanks) {
     const { merges, bpe_ranks } = tokenizer.model;
@@ -54,7 +60,7 @@ type Answer = { job: number; ids: Uint32Array; error?: undefined } | { job: numb
 
 export class EncoderPool {
   /**
-   * Serialised `{ json, mergeRanks }`. Bytes are copied to a worker in a millisecond, a vocabulary of objects takes a
+   * Serialised `{ json, mergeRanks, tokens, merges }`. Bytes are copied to a worker in a millisecond, a vocabulary of objects takes a
    * hundred: so the worker that replaces a dead one does not hold up the event loop.
    */
   readonly #spec: Buffer;
@@ -64,7 +70,8 @@ export class EncoderPool {
   #closed = false;
 
   constructor(spec: TokenizerSpec) {
-    this.#spec = serialize({ json: spec.json, mergeRanks: spec.mergeRanks });
+    const { json, mergeRanks, merges } = spec;
+    this.#spec = serialize({ json, mergeRanks, merges, ...(merges && { tokens: spec.tokens }) });
     this.#worker = this.#start();
   }
 

@@ -23,6 +23,8 @@ import {
 export interface GgufModel {
   json: Json;
   mergeRanks?: Uint32Array;
+  /** See {@link TokenizerSpec}. */
+  merges?: readonly string[];
   /** Token texts, where they are not the file's. */
   tokens?: readonly string[];
   addBos: boolean;
@@ -54,6 +56,7 @@ export function ggufSpec(metadata: Metadata): TokenizerSpec {
       post_processor: postProcessor(vocabulary, tokens, kind, model),
     }),
     mergeRanks: model.mergeRanks,
+    merges: model.merges,
     tokens,
     added,
     bosTokenId: bos,
@@ -94,8 +97,8 @@ function byteLevelModel(vocabulary: GgufVocabulary): GgufModel {
       },
       model: {
         type: "BPE",
-        vocab: vocabulary.ids(),
-        merges: vocabulary.merges(),
+        vocab: {},
+        merges: [],
         ignore_merges: rule.ignoreMerges === true,
         unk_token: null,
         byte_fallback: false,
@@ -103,6 +106,7 @@ function byteLevelModel(vocabulary: GgufVocabulary): GgufModel {
       },
       decoder: { type: "ByteLevel", add_prefix_space: true, trim_offsets: true, use_regex: true },
     },
+    merges: vocabulary.merges(),
     addBos: rule.addBos === true,
     addEos: false,
   };

@@ -38,15 +38,13 @@ export class GgufVocabulary {
     return ids;
   }
 
-  /** Merges as pairs. Each is written "left right", and the left may itself begin with a space. */
-  merges(): [string, string][] {
+  /** Merges, "left right" each; the left may itself begin with a space. */
+  merges(): readonly string[] {
     const merges = this.#strings("merges");
     if (merges === undefined) throw malformed("tokenizer.ggml.merges", "a list of strings", undefined);
-    return merges.map((merge, i) => {
-      const space = merge.indexOf(" ", 1);
-      if (space === -1) throw malformed(`tokenizer.ggml.merges[${i}]`, 'two tokens, "left right"', merge);
-      return [merge.slice(0, space), merge.slice(space + 1)];
-    });
+    const broken = merges.findIndex((merge) => merge.indexOf(" ", 1) === -1);
+    if (broken !== -1) throw malformed(`tokenizer.ggml.merges[${broken}]`, 'two tokens, "left right"', merges[broken]);
+    return merges;
   }
 
   /** One score per token. */

@@ -4,6 +4,7 @@
  */
 import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 import { SglangError } from "../core/errors.js";
+import { type BytePairModel, fillBytePairs } from "./byte-pairs.js";
 import { type ChatTemplateSet, createChatTemplate } from "./chat-template.js";
 import { cleanUp } from "./clean-up.js";
 import { PieceStream } from "./piece-stream.js";
@@ -16,7 +17,7 @@ const ENCODER = new TextEncoder();
 /** The library, as far as it is used here. */
 interface Library {
   encode(text: string, options: { add_special_tokens: boolean }): { ids: number[] };
-  readonly model: { readonly merges?: readonly [string, string][]; readonly bpe_ranks?: Map<string, number> };
+  readonly model: BytePairModel & { readonly merges?: readonly [string, string][] };
 }
 
 export class HfTokenizer implements Tokenizer {
@@ -29,21 +30,17 @@ export class HfTokenizer implements Tokenizer {
   readonly pieces: Pieces;
   readonly #library: Library;
   readonly #tokens: readonly (string | undefined)[];
-  readonly #ids: ReadonlyMap<string, number>;
+  readonly #spec: TokenizerSpec;
+  /** Made when first asked for. */
+  #ids: ReadonlyMap<string, number> | null = null;
   readonly #added: ReadonlySet<number>;
 
   /** @throws SglangError MALFORMED_FILE or UNSUPPORTED_MODEL when the library can't read the spec. */
   constructor(spec: TokenizerSpec) {
     checkSpec(spec);
     this.#library = createLibrary(spec);
+    this.#spec = spec;
     this.#tokens = spec.tokens;
-    const ids = new Map<string, number>();
-    for (let id = 0; id < spec.tokens.length; id++) {
-      const token = spec.tokens[id];
-      if (token !== undefined) ids.set(token, id);
-    }
-    for (const token of spec.added) ids.set(token.content, token.id);
-    this.#ids = ids;
     this.#added = new Set(spec.added.map((token) => token.id));
     this.pieces = createPieces(spec);
     this.vocabSize = spec.tokens.length;
@@ -85,6 +82,7 @@ export class HfTokenizer implements Tokenizer {
   }
 
   tokenToId(token: string): number | null {
+    this.#ids ??= idsOf(this.#spec);
     return this.#ids.get(token) ?? null;
   }
 
@@ -96,6 +94,16 @@ export class HfTokenizer implements Tokenizer {
       });
     }
   }
+}
+
+function idsOf({ tokens, added }: TokenizerSpec): Map<string, number> {
+  const ids = new Map<string, number>();
+  for (let id = 0; id < tokens.length; id++) {
+    const token = tokens[id];
+    if (token !== undefined) ids.set(token, id);
+  }
+  for (const token of added) ids.set(token.content, token.id);
+  return ids;
 }
 
 /** Also run, in the same words, by the worker of encoder-pool.ts. */
@@ -112,9 +120,10 @@ function createLibrary(spec: TokenizerSpec): Library {
       { cause: error },
     );
   }
+  if (spec.merges !== undefined) fillBytePairs(library.model, spec.tokens, spec.merges, spec.added);
   if (spec.mergeRanks !== undefined) {
     const { merges = [], bpe_ranks: ranks } = library.model;
-    for (let i = 0; i < merges.length; i++) ranks?.set(JSON.stringify(merges[i]), spec.mergeRanks[i]!);
+    for (let i = 0; i < merges.length; i++) ranks.set(JSON.stringify(merges[i]), spec.mergeRanks[i]!);
   }
   return library;
 }
@@ -122,12 +131,12 @@ function createLibrary(spec: TokenizerSpec): Library {
 /** What the library takes on trust and would answer with an undefined id. */
 function checkSpec(spec: TokenizerSpec): void {
   const model = asObject(spec.json.model) ?? {};
-  const known = new Set<string | undefined>(spec.tokens);
-  if (model.type === "WordPiece" && !known.has(String(model.unk_token))) {
+  const isKnown = (token: string) => spec.tokens.includes(token);
+  if (model.type === "WordPiece" && !isKnown(String(model.unk_token))) {
     throw malformed("tokenizer.json model.unk_token", "a token of the vocabulary", model.unk_token);
   }
   for (const token of templateTokens(spec.json.post_processor)) {
-    if (!known.has(token)) throw malformed("tokenizer.json post_processor", "tokens of the vocabulary", token);
+    if (!isKnown(token)) throw malformed("tokenizer.json post_processor", "tokens of the vocabulary", token);
   }
 }
 

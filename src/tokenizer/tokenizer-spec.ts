@@ -18,13 +18,18 @@ export interface AddedToken {
 }
 
 export interface TokenizerSpec {
-  /** A complete tokenizer.json object that the library reads as Hugging Face's own implementation would. */
+  /** A tokenizer.json object that the library reads as Hugging Face's own implementation would; complete unless `merges` is there. */
   readonly json: Json;
   /**
    * Rank of each entry of `json.model.merges` where it is not its index. SentencePiece ranks a merge by the score of
    * its result, so merges with one result tie and the leftmost wins; a list of merges can't say that.
    */
   readonly mergeRanks?: Uint32Array;
+  /**
+   * Merges of a byte-pair vocabulary, "left right", where `json.model` has neither them nor the tokens: a library that is
+   * handed both as objects takes a second to make tables of 150,000 entries, see byte-pairs.ts.
+   */
+  readonly merges?: readonly string[];
   /** Token texts by id; undefined where an id has no token. */
   readonly tokens: readonly (string | undefined)[];
   readonly added: readonly AddedToken[];
