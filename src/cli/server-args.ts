@@ -367,7 +367,7 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
   {
     flag: "--disable-overlap-schedule",
     kind: "boolean",
-    help: "plain scheduling loop",
+    help: "process each step before the next is queued; same tokens",
     group: RUNTIME,
     target: "engine",
     key: "disableOverlapSchedule",

@@ -9,7 +9,7 @@
  */
 import type { Req } from "./request.js";
 
-/** Compute tokens [start, end) of a request; `start` of them have keys and values already. */
+/** Compute tokens [start, end) of a request; `start` of them have keys and values already, or will have when queued steps are through. */
 export interface BatchItem {
   req: Req;
   start: number;
@@ -17,13 +17,23 @@ export interface BatchItem {
 }
 
 export interface Batch {
-  kind: "prefill" | "decode";
+  kind: "prefill" | "decode" | "mixed";
   items: BatchItem[];
 }
 
-/** Does this item reach the request's last token, so that the next one can be sampled? */
-export function isFinal(item: BatchItem): boolean {
-  return item.end === item.req.length;
+/** A {@link BatchItem} whose step is queued natively, with what was settled when it was. */
+export interface QueuedItem extends BatchItem {
+  /** Part of a prompt (or of what a retracted request had), as opposed to the newest token of a running request. */
+  isPrefill: boolean;
+  /** Prompt positions [inputStart, inputEnd) whose logprobs it gives. */
+  inputStart: number;
+  inputEnd: number;
+  /** What the row of its last token is for; null = it has none. */
+  last: "sample" | "probe" | null;
+  /** Token-pool slot of the sampled id. */
+  slot: number;
+  /** Why the mask of its next token could not be made. */
+  maskError: string | null;
 }
 
 /** What one row of the step gave. Typed arrays are views into the step's outputs. */
@@ -43,9 +53,8 @@ export interface RowOutput {
 
 /** What one item of a batch gave. */
 export interface StepOutput {
-  item: BatchItem;
-  /** Prompt logprobs: row i belongs to prompt position inputStart + i. */
-  inputStart: number;
+  item: QueuedItem;
+  /** Prompt logprobs: row i belongs to prompt position item.inputStart + i. */
   input: RowOutput[];
   /** The sampled token or the probe; null when the item ends before the request's last token, or nothing is wanted of it. */
   last: RowOutput | null;

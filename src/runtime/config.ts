@@ -86,7 +86,7 @@ export interface EngineConfig {
   radixEvictionPolicy: EvictionPolicyName;
   /** Run the plan op by op: slower, same bits; errors name the op. @default false */
   disableCudaGraph: boolean;
-  /** The plain loop. Accepted because it is the loop that exists. @default true */
+  /** The plain loop: process a step's results before the next is queued. Same tokens. @default false */
   disableOverlapSchedule: boolean;
   /** Every request reads its own pages, shared or not: slower when prompts share a beginning, same bits. @default false */
   disableCascade: boolean;
@@ -139,7 +139,7 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   disableRadixCache: false,
   radixEvictionPolicy: "lru",
   disableCudaGraph: false,
-  disableOverlapSchedule: true,
+  disableOverlapSchedule: false,
   disableCascade: false,
   randomSeed: null,
   samplingDefaults: "model",

@@ -99,25 +99,28 @@ export class DecodeSet {
     return victims;
   }
 
-  /** One token for every running request; null when none runs. Room must have been made by {@link retract}. */
+  /** One token for every running request that wants one; null when none does. Room must have been made by {@link retract}. */
   nextBatch(): Batch | null {
-    if (this.reqs.length === 0) return null;
-    for (const req of this.reqs) {
-      if (!this.#kv.grow(req, req.length))
+    const ready = this.reqs.filter((req) => req.wantsToken);
+    if (ready.length === 0) return null;
+    for (const req of ready) {
+      if (!this.#kv.grow(req, req.queuedLength))
         throw new Error(`No KV page for request ${req.rid}, which should fit alone.`);
     }
     this.#ratio = Math.max(
       this.#ratio - (this.#initialRatio * (1 - MIN_RATIO_SHARE)) / DECAY_STEPS,
       this.#initialRatio * MIN_RATIO_SHARE,
     );
-    return { kind: "decode", items: this.reqs.map((req) => ({ req, start: req.length - 1, end: req.length })) };
+    return { kind: "decode", items: ready.map((req) => ({ req, start: req.queuedLength - 1, end: req.queuedLength })) };
   }
 
   /** Pages needed for the next `steps` tokens of everyone. */
   #pagesForSteps(steps: number): number {
     let pages = 0;
     for (const req of this.reqs) {
-      const tokens = req.length + Math.min(steps, reservedTokens(req)) - 1;
+      if (!req.wantsToken) continue;
+      const left = req.maxNewTokens - (req.queuedLength - req.promptLength);
+      const tokens = req.queuedLength + Math.min(steps, left) - 1;
       pages += Math.max(0, this.#kv.pool.pagesFor(tokens) - req.pages.length);
     }
     return pages;

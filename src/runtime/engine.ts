@@ -99,6 +99,7 @@ export class Engine implements EngineApi {
       conservativeness: config.scheduleConservativeness,
       disableRadixCache: config.disableRadixCache,
       radixEvictionPolicy: config.radixEvictionPolicy,
+      overlap: !config.disableOverlapSchedule,
       decodeLogInterval: config.decodeLogInterval,
       watchdogTimeout: config.watchdogTimeout,
       strict: parts.strict ?? false,

@@ -89,7 +89,10 @@ export class KvCache {
     req.sharedPages = whole;
   }
 
-  /** Takes all pages from a request. `keep`: what it computed stays cached. Without, only what was shared before does. */
+  /**
+   * Takes all pages from a request. `keep`: what it computed stays cached. Without, only what was shared before does. A
+   * queued step may still write to the pages; whoever gets them writes in a later step, and steps run in order.
+   */
   release(req: Req, keep: boolean): void {
     if (keep) this.share(req);
     for (let i = req.sharedPages; i < req.pages.length; i++) this.pool.free(req.pages[i]);
@@ -98,6 +101,7 @@ export class KvCache {
     req.sharedPages = 0;
     req.node = null;
     req.computed = 0;
+    req.inFlight = null;
   }
 
   /** Empties the prefix cache. No request may hold pages. */

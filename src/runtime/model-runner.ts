@@ -1,11 +1,16 @@
 /**
  * A Batch as native inputs, native outputs as StepOutputs. One native call per step.
  *
+ * Steps run in the order in which they were queued. A step may be queued while the one before it runs: a token that is not
+ * known yet is then named by its slot in the native token pool, and the masks of constrained rows follow as soon as their
+ * requests know all tokens before them.
+ *
  * {@link ModelRunner} is the whole of what the runtime knows of a model: tests put a deterministic fake behind it.
  */
 import type { EngineStats } from "../core/protocol.js";
 import { isStepRowsError, type StepInputs, type StepOutputs } from "../native/addon.js";
-import { type Batch, type BatchItem, isFinal, type RowOutput, type StepOutput } from "./batch.js";
+import type { Batch, BatchItem, QueuedItem, RowOutput, StepOutput } from "./batch.js";
+import { MaskTable } from "./mask-table.js";
 import { SamplingArrays } from "./sampler.js";
 import { int32List } from "./typed-list.js";
 
@@ -19,9 +24,28 @@ export interface ModelRunner {
   readonly pageSize: number;
   readonly kernels: EngineStats["kernels"];
   readonly memory: Omit<EngineStats["memory"], "rssBytes">;
-  /** Runs one step. Inputs are copied before this returns. Rejects with a StepRowsError when single rows failed. */
+  /**
+   * Queues one step; steps run in order. Inputs are copied before this returns. Rejects with a StepRowsError when single
+   * rows failed.
+   */
   forward(inputs: StepInputs): Promise<StepOutputs>;
+  /** Uploads an entry of the mask table; see NativeAddon.setMask. */
+  setMask(index: number, mask: Uint32Array): void;
+  /** Gives a queued step the masks of its late rows; see NativeAddon.supplyMasks. */
+  supplyMasks(ticket: number, masks: Int32Array): boolean;
   close(): Promise<void>;
+}
+
+/** A batch whose step is queued. */
+export interface QueuedStep {
+  kind: Batch["kind"];
+  items: readonly QueuedItem[];
+  /** Output i belongs to item i. Rejects when the step failed as a whole; failed rows mark their items. */
+  outputs: Promise<{ rows: StepOutput[]; startNs: number; endNs: number; maskWaitNs: number; sampleNs: number }>;
+  /** Rows of items whose constraint must say what may come next; they wait for {@link BatchRunner.supplyMasks}. */
+  constrained: readonly QueuedItem[];
+  ticket: number;
+  supplied: boolean;
 }
 
 /** Prompt positions [from, to) whose logprobs this item gives. Position p comes from the row of token p - 1. */
@@ -31,13 +55,20 @@ function inputLogprobRange({ req, start, end }: BatchItem): { from: number; to: 
   return { from, to: Math.max(from, Math.min(end + 1, req.promptLength)) };
 }
 
-/** Does the item's last token need a row: a sample, or a probe? */
-function hasLastRow(item: BatchItem): boolean {
-  return isFinal(item) && (item.req.probe !== null || item.req.maxNewTokens > 0);
+/** The item as it is queued: `slot` is its place in the batch, so no two items of a step write the same one. */
+function queuedItem(item: BatchItem, slot: number): QueuedItem {
+  const { req, start, end } = item;
+  const { from, to } = inputLogprobRange(item);
+  const isFinal = end === req.queuedLength;
+  const samples = isFinal && !req.probe && req.maxNewTokens > 0;
+  const last = samples ? "sample" : isFinal && req.probe ? "probe" : null;
+  const isPrefill = req.state === "prefill";
+  return { req, start, end, isPrefill, inputStart: from, inputEnd: to, last, slot, maskError: null };
 }
 
 export class BatchRunner {
   readonly #runner: ModelRunner;
+  readonly #masks: MaskTable;
   readonly #tokens = int32List();
   readonly #positions = int32List();
   readonly #seqStart = int32List();
@@ -47,23 +78,61 @@ export class BatchRunner {
   readonly #rowToken = int32List();
   readonly #sampling = new SamplingArrays();
   readonly #inputs = { returnLogits: false } as StepInputs;
+  #ticket = 0;
 
   constructor(runner: ModelRunner) {
     this.#runner = runner;
+    this.#masks = new MaskTable((index, mask) => runner.setMask(index, mask));
   }
 
-  /** Runs the batch; output i belongs to item i. Rejects when the step failed as a whole; failed rows mark their items. */
-  async run(batch: Batch): Promise<StepOutput[]> {
-    this.#fill(batch);
+  /**
+   * Queues the batch's step and marks its requests as in flight. A step with constrained rows waits for
+   * {@link supplyMasks}.
+   * @throws Error when the step is refused; nothing was queued or changed then
+   */
+  queue(batch: Batch): QueuedStep {
+    const items = batch.items.map(queuedItem);
+    const constrained = items.filter(({ req, last }) => last === "sample" && req.constraint !== null);
+    const ticket = constrained.length > 0 ? ++this.#ticket : 0;
+    this.#fill(items, ticket);
+    const outputs = this.#outputs(items, this.#runner.forward(this.#inputs));
+    // A step may fail before the loop comes to await it.
+    outputs.catch(() => {});
+    for (const item of items) item.req.inFlight = item;
+    return { kind: batch.kind, items, outputs, constrained, ticket, supplied: constrained.length === 0 };
+  }
+
+  /** Asks the constraints of a queued step what may come next. Their requests must know all tokens before. */
+  supplyMasks(step: QueuedStep): void {
+    step.supplied = true;
+    const masks = Int32Array.from(step.constrained, (item) => {
+      // Of a request that has ended the result is dropped.
+      if (item.req.state === "finished") return NO_MASK;
+      try {
+        const mask = item.req.constraint?.mask() ?? null;
+        return mask === null ? NO_MASK : this.#masks.index(mask);
+      } catch (error) {
+        item.maskError = (error as Error).message;
+        return FAILED_MASK;
+      }
+    });
+    this.#runner.supplyMasks(step.ticket, masks);
+  }
+
+  async #outputs(items: readonly QueuedItem[], step: Promise<StepOutputs>): QueuedStep["outputs"] {
+    const result = (outputs: StepOutputs, failures: ReadonlyMap<number, string>) => {
+      const { startNs, endNs, maskWaitNs, sampleNs } = outputs;
+      return { rows: split(items, outputs, failures), startNs, endNs, maskWaitNs, sampleNs };
+    };
     try {
-      return split(batch, await this.#runner.forward(this.#inputs), NO_FAILURES);
+      return result(await step, NO_FAILURES);
     } catch (error) {
       if (!isStepRowsError(error)) throw error;
-      return split(batch, error.outputs, new Map(error.reasons.map((reason, i) => [error.rows[i], reason])));
+      return result(error.outputs, new Map(error.reasons.map((reason, i) => [error.rows[i], reason])));
     }
   }
 
-  #fill(batch: Batch): void {
+  #fill(items: readonly QueuedItem[], ticket: number): void {
     const { pageSize } = this.#runner;
     for (const list of [
       this.#tokens,
@@ -77,33 +146,30 @@ export class BatchRunner {
       list.clear();
     this.#sampling.clear();
     let returnHidden = false;
-    for (const item of batch.items) {
-      const { req, start, end } = item;
+    for (const { req, start, end, inputStart, inputEnd, last, slot } of items) {
       const ids = req.ids;
       const firstToken = this.#tokens.length;
       this.#seqStart.push(firstToken);
       this.#pageStart.push(this.#pageTable.length);
-      this.#tokens.append(ids, start, end);
+      this.#tokens.append(ids, start, Math.min(end, ids.length));
+      // The token after the known ones is the one that the step before samples.
+      if (end > ids.length) this.#tokens.push(-1 - (req.inFlight as QueuedItem).slot);
       for (let position = start; position < end; position++) this.#positions.push(position);
       this.#kvLength.push(end);
       this.#pageTable.append(req.pages, 0, Math.ceil(end / pageSize));
 
-      const { from, to } = inputLogprobRange(item);
-      for (let position = from; position < to; position++) {
+      for (let position = inputStart; position < inputEnd; position++) {
         this.#rowToken.push(firstToken + position - 1 - start);
         this.#sampling.addTarget(ids[position], req.topLogprobs, req.wantedIds);
       }
-      if (!hasLastRow(item)) continue;
+      if (last === null) continue;
       this.#rowToken.push(firstToken + end - 1 - start);
-      if (req.probe) {
-        this.#sampling.addTarget(
-          req.probe.tokenIds[0] ?? 0,
-          req.probe.tokenIds.length > 0 ? 0 : -1,
-          req.probe.tokenIds,
-        );
-        returnHidden ||= req.probe.hidden;
-      } else {
-        this.#sampling.addSample(req);
+      if (last === "sample") {
+        this.#sampling.addSample(req, end - req.promptLength, slot);
+      } else if (req.probe) {
+        const { tokenIds, hidden } = req.probe;
+        this.#sampling.addTarget(tokenIds[0] ?? 0, tokenIds.length > 0 ? 0 : -1, tokenIds);
+        returnHidden ||= hidden;
       }
     }
     this.#seqStart.push(this.#tokens.length);
@@ -116,18 +182,25 @@ export class BatchRunner {
     inputs.pageStart = this.#pageStart.view();
     inputs.pageTable = this.#pageTable.view();
     inputs.rowToken = this.#rowToken.view();
+    inputs.maskTicket = ticket;
     inputs.returnHidden = returnHidden;
     this.#sampling.fill(inputs);
   }
 }
 
+const NO_MASK = -1;
+const FAILED_MASK = -2;
 const NO_FAILURES: ReadonlyMap<number, string> = new Map();
 
 /**
  * Cuts the step's outputs into rows, in the order `#fill` made them.
  * @param failures reason by row, for the rows that failed
  */
-function split(batch: Batch, outputs: StepOutputs, failures: ReadonlyMap<number, string>): StepOutput[] {
+function split(
+  items: readonly QueuedItem[],
+  outputs: StepOutputs,
+  failures: ReadonlyMap<number, string>,
+): StepOutput[] {
   let row = 0;
   let top = 0;
   let wanted = 0;
@@ -148,15 +221,15 @@ function split(batch: Batch, outputs: StepOutputs, failures: ReadonlyMap<number,
     wanted += wants;
     return out;
   };
-  return batch.items.map((item) => {
-    const { req } = item;
+  return items.map((item) => {
+    const { req, inputStart, inputEnd } = item;
     const tops = Math.max(req.topLogprobs, 0);
-    const { from, to } = inputLogprobRange(item);
     error = null;
     const input: RowOutput[] = [];
-    for (let position = from; position < to; position++) input.push(next(tops, req.wantedIds.length));
+    for (let position = inputStart; position < inputEnd; position++) input.push(next(tops, req.wantedIds.length));
     let last: RowOutput | null = null;
-    if (hasLastRow(item)) last = req.probe ? next(0, req.probe.tokenIds.length) : next(tops, req.wantedIds.length);
-    return { item, inputStart: from, input, last, error };
+    if (item.last === "sample") last = next(tops, req.wantedIds.length);
+    else if (item.last === "probe") last = next(0, req.probe?.tokenIds.length ?? 0);
+    return { item, input, last, error: error === null ? null : (item.maskError ?? error) };
   });
 }

@@ -47,6 +47,14 @@ export class NativeRunner implements ModelRunner {
     return step;
   }
 
+  setMask(index: number, mask: Uint32Array): void {
+    this.#native.addon.setMask(this.#plan.plan, index, mask);
+  }
+
+  supplyMasks(ticket: number, masks: Int32Array): boolean {
+    return this.#native.addon.supplyMasks(this.#plan.plan, ticket, masks);
+  }
+
   async close(): Promise<void> {
     await this.#running;
     this.#weights.close();

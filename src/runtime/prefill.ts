@@ -6,10 +6,10 @@
  * answers: of a new request all it may produce, of the running ones the share that newTokenRatio expects.
  *
  * A request waits for another one that is being prefilled right now when it would compute a long common prefix a second
- * time: one step later it finds that prefix in the cache. The n answers to one prompt share it this way.
+ * time: when that step's results are in it finds the prefix in the cache. The n answers to one prompt share it this way.
  */
 import { type AdmissionOrderOptions, admissionOrder } from "./admission-order.js";
-import type { Batch, BatchItem } from "./batch.js";
+import type { Batch, BatchItem, QueuedItem } from "./batch.js";
 import { type DecodeSet, reservedTokens } from "./decode.js";
 import type { KvCache } from "./kv-cache.js";
 import { MAX_MATCHED_QUEUE } from "./policy.js";
@@ -95,8 +95,11 @@ export class PrefillQueue {
     return last;
   }
 
-  /** The next prefill batch with its pages taken, or null when nothing can be admitted now. */
-  nextBatch(decode: DecodeSet): Batch | null {
+  /**
+   * The next prefill batch with its pages taken, or null when nothing can be admitted now.
+   * @param queued items of the step whose results are still to come
+   */
+  nextBatch(decode: DecodeSet, queued: readonly QueuedItem[] = []): Batch | null {
     const items: BatchItem[] = [];
     let budget = this.#options.stepTokens;
     if (this.partial) {
@@ -105,7 +108,7 @@ export class PrefillQueue {
       items.push(item);
       budget -= item.end - item.start;
     }
-    if (!this.partial && this.#mayAdmit(decode, items.length)) this.#admit(decode, items, budget);
+    if (!this.partial && this.#mayAdmit(decode, items.length)) this.#admit(decode, items, queued, budget);
     return items.length > 0 ? { kind: "prefill", items } : null;
   }
 
@@ -154,33 +157,34 @@ export class PrefillQueue {
 
   /** The next chunk of the partial request, as much of it as there are pages for. */
   #continuePartial(req: Req, budget: number): BatchItem | null {
-    const room = (req.pages.length + this.#kv.availablePages) * this.#kv.pageSize - req.computed;
+    const room = (req.pages.length + this.#kv.availablePages) * this.#kv.pageSize - req.queuedTokens;
     const end = this.#chunkEnd(req, Math.min(budget, room));
-    if (end <= req.computed || !this.#kv.grow(req, end)) return null;
+    if (end <= req.queuedTokens || !this.#kv.grow(req, end)) return null;
     if (end === req.length) this.partial = null;
-    return { req, start: req.computed, end };
+    return { req, start: req.queuedTokens, end };
   }
 
   /** Where a chunk of at most `budget` tokens ends: at a page boundary, unless it ends the prompt or fits no page. */
   #chunkEnd(req: Req, budget: number): number {
-    const end = req.computed + budget;
+    const end = req.queuedTokens + budget;
     if (end >= req.length) return req.length;
     const aligned = end - (end % this.#kv.pageSize);
-    return aligned > req.computed ? aligned : end;
+    return aligned > req.queuedTokens ? aligned : end;
   }
 
-  #admit(decode: DecodeSet, items: BatchItem[], stepTokens: number): void {
+  #admit(decode: DecodeSet, items: BatchItem[], queued: readonly QueuedItem[], stepTokens: number): void {
     const { maxRunningRequests, byPriority, fairShare } = this.#options;
     let budget = stepTokens;
     let answers = 0;
     for (const { req } of items) answers += this.#reservation(req);
     const order = admissionOrder(this.waiting, this.#kv.radix, this.#options).slice(0, MAX_MATCHED_QUEUE);
     const admitted = new Set<Req>();
+    const computing = queued.filter((item) => item.isPrefill && item.req.inFlight === item);
     for (const req of order) {
       const isFull = decode.reqs.length + items.length >= maxRunningRequests;
       if (budget <= 0 || (isFull && !byPriority)) break;
       this.#kv.match(req);
-      if (this.#sharesWithBatch(req, items)) {
+      if (this.#sharesWithBatch(req, items) || this.#sharesWithBatch(req, computing)) {
         this.#kv.release(req, false);
         continue;
       }

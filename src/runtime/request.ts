@@ -7,11 +7,12 @@
  */
 import type { FinishReason, LogprobRequest } from "../core/protocol.js";
 import type { SamplingParams } from "../core/sampling-params.js";
-import type { RowOutput } from "./batch.js";
+import type { QueuedItem, RowOutput } from "./batch.js";
+import type { TokenMask } from "./mask-table.js";
 import type { RadixNode } from "./radix-cache.js";
 import { ReqSampling } from "./sampler.js";
 
-/** waiting: in the queue. prefill: partly computed. running: decoding. */
+/** waiting: in the queue. prefill: partly computed. running: the whole prompt is computed, or queued to be. */
 export type ReqState = "waiting" | "prefill" | "running" | "finished";
 
 /** Where a request's results go. Called by the scheduler only, in the order of the tokens. */
@@ -25,6 +26,17 @@ export interface ReqOutput {
   finish(req: Req, reason: FinishReason): void;
   /** Ends the request with an error. */
   fail(error: Error): void;
+}
+
+/** What may come next in an answer: a grammar. Called by the scheduler only, mask and accept in turns. */
+export interface ReqConstraint {
+  /**
+   * The tokens that may come next; null = any. One object per situation, which must not change afterwards: it is uploaded
+   * once (mask-table.ts). Called while the forward pass runs. An error ends the request.
+   */
+  mask(): TokenMask | null;
+  /** The next output token. An error ends the request. */
+  accept(id: number): void;
 }
 
 /** What to read at the last prompt token instead of sampling: a hidden state, or the logprobs of `tokenIds`. */
@@ -51,6 +63,7 @@ export interface ReqInit {
   tenant?: string;
   logprobs?: LogprobRequest;
   probe?: Probe;
+  constraint?: ReqConstraint;
   /** When the caller asked, on performance.now's clock. @default now */
   receivedAt?: number;
   output: ReqOutput;
@@ -66,6 +79,7 @@ export class Req {
   readonly priority: number;
   readonly tenant: string;
   readonly probe: Probe | null;
+  readonly constraint: ReqConstraint | null;
   readonly output: ReqOutput;
   readonly sampling: ReqSampling;
   readonly promptLength: number;
@@ -80,8 +94,10 @@ export class Req {
   abortMessage: string | null = null;
   /** HTTP status of the abort, where it is an error of the request. */
   abortStatus: number | undefined;
-  /** Tokens whose keys and values are in `pages`. */
+  /** Tokens whose keys and values are in `pages`. Those of a queued step are added when its results are in. */
   computed = 0;
+  /** Its part of the last step that was queued; null = it is in no step whose results are still to come. */
+  inFlight: QueuedItem | null = null;
   pages: number[] = [];
   sharedPages = 0;
   node: RadixNode | null = null;
@@ -113,6 +129,7 @@ export class Req {
     this.priority = init.priority ?? Number.NEGATIVE_INFINITY;
     this.tenant = init.tenant ?? "";
     this.probe = init.probe ?? null;
+    this.constraint = init.constraint ?? null;
     this.output = init.output;
     this.receivedAt = init.receivedAt ?? performance.now();
     this.promptLength = init.promptIds.length;
@@ -138,6 +155,21 @@ export class Req {
     return this.#length - this.promptLength;
   }
 
+  /** Tokens computed once the queued steps are through. */
+  get queuedTokens(): number {
+    return this.inFlight?.end ?? this.computed;
+  }
+
+  /** Prompt and output tokens once the queued steps are through: one more than is known while one is being sampled. */
+  get queuedLength(): number {
+    return this.inFlight?.last === "sample" ? this.inFlight.end + 1 : this.#length;
+  }
+
+  /** Does it want another token beyond those that queued steps sample? Whether these end the answer is not known yet. */
+  get wantsToken(): boolean {
+    return this.probe === null && this.queuedLength - this.promptLength < this.maxNewTokens;
+  }
+
   /** Prompt and output token ids, [length]. A view: valid until the next append. */
   get ids(): Int32Array {
     return this.#ids.subarray(0, this.#length);
@@ -156,6 +188,7 @@ export class Req {
     return this.nextInputLogprob < this.promptLength ? Math.min(last, this.nextInputLogprob - 1) : last;
   }
 
+  /** The next output token. @throws what the constraint throws */
   append(id: number): void {
     if (this.#length === this.#ids.length) {
       const grown = new Int32Array(this.#ids.length * 2 + 16);
@@ -164,5 +197,6 @@ export class Req {
     }
     this.#ids[this.#length++] = id;
     this.sampling.observe(id);
+    this.constraint?.accept(id);
   }
 }

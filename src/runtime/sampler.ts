@@ -14,6 +14,8 @@ import { float32List, int32List, uint32List } from "./typed-list.js";
 const F32_MAX = 2 ** 127 * (2 - 2 ** -23);
 const F32_MIN = 2 ** -126;
 const I32_MAX = 2 ** 31 - 1;
+const NO_MASK = -1;
+const LATE_MASK = -2;
 
 interface Bias {
   ids: number[];
@@ -110,8 +112,12 @@ export class SamplingArrays {
     for (const starts of [this.#seenStart, this.#biasStart, this.#wantedStart]) starts.push(0);
   }
 
-  /** A row that samples the request's next token. */
-  addSample(req: Req): void {
+  /**
+   * A row that samples a request's next token.
+   * @param outputLength output tokens before it, known or not
+   * @param slot of the token pool, for the sampled id
+   */
+  addSample(req: Req, outputLength: number, slot: number): void {
     const { params, sampling } = req;
     this.#rowTarget.push(-1);
     this.#temperature.push(Math.min(params.temperature, F32_MAX));
@@ -120,7 +126,7 @@ export class SamplingArrays {
     this.#minP.push(params.minP);
     this.#seed.push(sampling.seedLow);
     this.#seed.push(sampling.seedHigh);
-    this.#draw.push(req.outputLength);
+    this.#draw.push(outputLength);
     this.#penalties.push(params.frequencyPenalty);
     this.#penalties.push(params.presencePenalty);
     this.#penalties.push(Math.max(params.repetitionPenalty, F32_MIN));
@@ -128,9 +134,11 @@ export class SamplingArrays {
       this.#seenIds.append(sampling.seenIds.view());
       this.#seenCounts.append(sampling.seenCounts);
     }
-    const bias = sampling.biasAt(req.outputLength);
+    const bias = sampling.biasAt(outputLength);
     this.#biasIds.append(bias.ids);
     this.#biasValues.append(bias.values);
+    this.#rowSlot.push(slot);
+    this.#maskIndex.push(req.constraint ? LATE_MASK : NO_MASK);
     this.#finishRow(req.topLogprobs, req.wantedIds);
   }
 
@@ -147,12 +155,12 @@ export class SamplingArrays {
     this.#penalties.push(0);
     this.#penalties.push(0);
     this.#penalties.push(1);
+    this.#rowSlot.push(-1);
+    this.#maskIndex.push(NO_MASK);
     this.#finishRow(topLogprobs, wantedIds);
   }
 
   #finishRow(topLogprobs: number, wantedIds: readonly number[]): void {
-    this.#rowSlot.push(-1);
-    this.#maskIndex.push(-1);
     this.#topLogprobs.push(topLogprobs);
     this.#wantedIds.append(wantedIds);
     this.#seenStart.push(this.#seenIds.length);
@@ -178,7 +186,6 @@ export class SamplingArrays {
     inputs.biasIds = this.#biasIds.view();
     inputs.biasValues = this.#biasValues.view();
     inputs.maskIndex = this.#maskIndex.view();
-    inputs.maskTicket = 0;
     inputs.topLogprobs = this.#topLogprobs.view();
     inputs.wantedStart = this.#wantedStart.view();
     inputs.wantedIds = this.#wantedIds.view();

@@ -1,20 +1,30 @@
 /**
- * The loop: receive -> schedule -> launch -> process, one step at a time.
+ * The loop: receive -> schedule -> queue -> process, one step at a time.
  *
- * A forward pass runs on native threads; while it does, JavaScript is free to deliver the chunks of the step before, to
- * tokenise and to answer HTTP. With nothing to do the loop sleeps until a request arrives: no timers, no polling.
+ * Overlapped, step k + 1 is queued natively before the results of step k are processed. A decode row of k + 1 reads the
+ * token that step k samples from the native token pool, so native threads go from step to step without waiting for
+ * JavaScript, which detokenises, looks for stops and answers HTTP meanwhile. What that means:
  *
- * Requests change state only between steps. Aborts are noted at once and carried out at the next boundary, so pages are
- * never taken from under a running step.
+ * - A request that ends in step k wastes a row in k + 1, whose result is dropped. How many tokens a request may produce is
+ *   known beforehand, so reaching that limit wastes nothing.
+ * - Pages may be taken from a request while steps with it are queued: steps run in order, so whoever gets the pages writes
+ *   to them later. Only what a processed step computed (`req.computed`) enters the prefix cache. Whatever else reads or
+ *   writes pages must go through the same native queue.
+ * - Constraints need the token before: when k is processed, their masks go to step k + 1, which waits for them just before
+ *   it samples.
+ *
+ * The plain loop (`overlap: false`) processes each step before it queues the next; tokens and logprobs are the same. With
+ * nothing to do the loop sleeps until a request arrives: no timers, no polling. Aborts are noted at once and carried out
+ * between two steps.
  */
 import { SglangError } from "../core/errors.js";
 import { logger } from "../core/logger.js";
 import type { EngineStats, FinishReason, PauseMode } from "../core/protocol.js";
-import { type Batch, isFinal, type StepOutput } from "./batch.js";
+import type { Batch, QueuedItem, RowOutput, StepOutput } from "./batch.js";
 import { DecodeSet } from "./decode.js";
 import type { EvictionPolicyName } from "./eviction-policy.js";
 import { KvCache } from "./kv-cache.js";
-import { BatchRunner, type ModelRunner } from "./model-runner.js";
+import { BatchRunner, type ModelRunner, type QueuedStep } from "./model-runner.js";
 import { type PrefillOptions, PrefillQueue } from "./prefill.js";
 import type { Req } from "./request.js";
 import { type Load, SchedulerStats } from "./scheduler-stats.js";
@@ -25,6 +35,8 @@ export interface SchedulerOptions extends PrefillOptions {
   conservativeness: number;
   disableRadixCache: boolean;
   radixEvictionPolicy: EvictionPolicyName;
+  /** Queue a step before the results of the one before are processed. */
+  overlap: boolean;
   decodeLogInterval: number;
   /** Seconds after which a step is reported as stuck; 0 = never. */
   watchdogTimeout: number;
@@ -44,8 +56,8 @@ export class Scheduler {
   #idleWaiters: (() => void)[] = [];
   #paused: { mode: PauseMode; carriedOut: boolean } | null = null;
   #pauseWaiters: (() => void)[] = [];
-  /** The batch between its launch and the end of its processing. */
-  #step: Batch | null = null;
+  /** The step whose results are still to come. */
+  #queued: QueuedStep | null = null;
   #lastKind: Batch["kind"] | null = null;
   #closing = false;
   /** Why the loop died; null while it lives. */
@@ -113,9 +125,9 @@ export class Scheduler {
     this.#wakeUp();
   }
 
-  /** Nothing runs and nothing waits. */
+  /** No request runs or waits. A step whose requests have all ended may still be under way. */
   get isIdle(): boolean {
-    return this.#step === null && this.#live().next().done === true;
+    return this.#live().next().done === true;
   }
 
   /** Resolves the next time nothing runs and nothing waits. */
@@ -148,7 +160,7 @@ export class Scheduler {
 
   /** Empties the prefix cache; false when requests run or wait. While paused, those that wait do not matter: they hold no pages. */
   flushCache(): boolean {
-    const holdsPages = this.#step !== null || this.#prefill.partial !== null || this.#decode.reqs.length > 0;
+    const holdsPages = this.#prefill.partial !== null || this.#decode.reqs.length > 0;
     if (holdsPages || !(this.isIdle || this.isPaused)) return false;
     this.kv.reset();
     return true;
@@ -197,24 +209,28 @@ export class Scheduler {
     try {
       while (!this.#closing) {
         this.#receive();
+        if (this.#paused && this.#queued) {
+          const due = this.#queued;
+          this.#queued = null;
+          await this.#finishStep(due);
+          continue;
+        }
         if (this.#paused) {
           this.#carryOutPause(this.#paused);
           await this.#sleepWhilePaused();
           continue;
         }
         const batch = this.#schedule();
-        if (!batch) {
-          await this.#sleep();
-          continue;
-        }
-        this.#step = batch;
-        if (batch.kind === "prefill") this.#stats.prefill(batch, this.#load());
-        else this.#stats.decode(this.#load());
-        const outputs = await this.#launch(batch);
-        if (outputs) this.#process(outputs);
-        this.#step = null;
+        const next = batch && this.#queue(batch);
+        // Overlapped, the step before is processed now; plain, the one just queued.
+        const due = this.#options.overlap ? this.#queued : next;
+        this.#queued = this.#options.overlap ? next : null;
+        if (due) await this.#finishStep(due);
+        else if (!batch) await this.#sleep();
         if (this.#options.strict) this.kv.check(this.#live());
       }
+      // The runner must not be closed under it.
+      await this.#queued?.outputs.catch(() => {});
       const closed: FinishReason = { type: "abort", message: "The engine was closed.", statusCode: 503 };
       for (const req of [...this.#live()]) this.#guard(req, () => this.#finish(req, closed));
     } catch (cause) {
@@ -275,7 +291,7 @@ export class Scheduler {
    */
   #schedule(): Batch | null {
     const decodeTurn = this.#prefill.partial !== null && this.#lastKind === "prefill" && this.#decode.reqs.length > 0;
-    const prefill = decodeTurn ? null : this.#prefill.nextBatch(this.#decode);
+    const prefill = decodeTurn ? null : this.#prefill.nextBatch(this.#decode, this.#queued?.items);
     const batch = prefill ?? this.#scheduleDecode();
     this.#lastKind = batch?.kind ?? null;
     return batch;
@@ -292,42 +308,77 @@ export class Scheduler {
     return this.#decode.nextBatch();
   }
 
-  /** Runs a batch; null when the step failed, which ends the requests in it and nothing else. */
-  async #launch(batch: Batch): Promise<StepOutput[] | null> {
-    const timer = this.#watch(batch);
+  /** Queues a batch's step; null when it was refused, which ends the requests in it. */
+  #queue(batch: Batch): QueuedStep | null {
+    let step: QueuedStep;
     try {
-      return await this.#runner.run(batch);
+      step = this.#runner.queue(batch);
     } catch (cause) {
-      const message = `A ${batch.kind} step failed: ${(cause as Error).message}`;
-      logger.error({ err: cause }, message);
-      for (const { req } of batch.items) this.#fail(req, new SglangError("ENGINE_FAILED", message, {}, { cause }));
+      this.#failAll(batch.kind, batch.items, cause);
       return null;
-    } finally {
-      clearTimeout(timer);
+    }
+    for (const { req, end } of step.items) if (req.state === "prefill" && end === req.length) this.#decode.add(req);
+    if (batch.kind === "decode") this.#stats.decode(this.#load());
+    else this.#stats.prefill(batch, this.#load());
+    // Whose tokens are all known need not wait for the step before.
+    if (!step.supplied && step.constrained.every(({ req, end }) => end <= req.length)) this.#runner.supplyMasks(step);
+    return step;
+  }
+
+  /** Waits for a step's results and processes them; a failed step ends the requests in it and nothing else. */
+  async #finishStep(step: QueuedStep): Promise<void> {
+    const timer = this.#watch(step);
+    const outputs = await step.outputs.catch((cause: unknown) => {
+      this.#failAll(step.kind, step.items, cause);
+      return null;
+    });
+    clearTimeout(timer);
+    if (outputs) this.#process(outputs.rows);
+    else this.#supplyNext();
+  }
+
+  #failAll(kind: Batch["kind"], items: QueuedStep["items"] | Batch["items"], cause: unknown): void {
+    const message = `A ${kind} step failed: ${(cause as Error).message}`;
+    logger.error({ err: cause }, message);
+    for (const { req } of items) {
+      if (req.state !== "finished") this.#fail(req, new SglangError("ENGINE_FAILED", message, {}, { cause }));
     }
   }
 
+  /** Tokens first: the next step may wait for masks that depend on them. Then everything that callers see. */
   #process(outputs: readonly StepOutput[]): void {
-    for (const output of outputs) this.#guard(output.item.req, () => this.#processOne(output));
+    for (const output of outputs) this.#guard(output.item.req, () => this.#accept(output));
+    this.#supplyNext();
+    for (const output of outputs) this.#guard(output.item.req, () => this.#deliver(output));
   }
 
-  #processOne({ item, inputStart, input, last, error }: StepOutput): void {
+  #accept({ item, last, error }: StepOutput): void {
     const { req, end } = item;
+    if (req.state === "finished") return;
+    if (req.inFlight === item) req.inFlight = null;
     // Even when the caller has aborted: its pages may hold NaN, and only #fail keeps them out of the prefix cache.
     if (error !== null) throw new Error(error);
-    req.computed = end;
+    // One that was retracted meanwhile has no pages any more; its token is as good as ever.
+    if (req.state !== "waiting") req.computed = end;
+    if (req.abortMessage === null && item.last === "sample" && last) req.append(last.id);
+  }
+
+  /** Gives the queued step the masks that waited for the tokens of the one before. */
+  #supplyNext(): void {
+    if (this.#queued && !this.#queued.supplied) this.#runner.supplyMasks(this.#queued);
+  }
+
+  #deliver({ item, input, last }: StepOutput): void {
+    const { req, inputStart, isPrefill } = item;
+    if (req.state === "finished") return;
     if (req.abortMessage !== null) {
       this.#finish(req, abortOf(req));
       return;
     }
     for (let i = 0; i < input.length; i++) req.output.pushInput(req, inputStart + i, input[i]);
     if (input.length > 0) req.nextInputLogprob = inputStart + input.length;
-    if (req.state === "prefill") {
-      this.kv.share(req);
-      if (!isFinal(item)) return;
-      this.#decode.add(req);
-    }
-    const reason = this.#advance(req, last);
+    if (isPrefill && req.state !== "waiting") this.kv.share(req);
+    const reason = this.#advance(item, last);
     if (reason) this.#finish(req, reason);
   }
 
@@ -343,12 +394,14 @@ export class Scheduler {
   }
 
   /** One more token, or the end of a request that wants none. */
-  #advance(req: Req, row: StepOutput["last"]): FinishReason | null {
-    if (row && req.probe) req.output.pushProbe(req, row);
-    if (!row || req.probe) return { type: "length", length: 0 };
-    req.append(row.id);
-    this.#stats.generated();
-    return req.output.pushToken(req, row);
+  #advance({ req, end, last: purpose }: QueuedItem, row: RowOutput | null): FinishReason | null {
+    if (purpose === "sample" && row) {
+      this.#stats.generated();
+      return req.output.pushToken(req, row);
+    }
+    if (purpose === "probe" && row) req.output.pushProbe(req, row);
+    const wantsNone = req.probe !== null || req.maxNewTokens === 0;
+    return wantsNone && end === req.length ? { type: "length", length: 0 } : null;
   }
 
   #finish(req: Req, reason: FinishReason): void {
@@ -410,13 +463,13 @@ export class Scheduler {
     this.#wake = null;
   }
 
-  #watch(batch: Batch): NodeJS.Timeout | undefined {
+  #watch({ kind, items }: QueuedStep): NodeJS.Timeout | undefined {
     const seconds = this.#options.watchdogTimeout;
     if (seconds <= 0) return undefined;
-    const tokens = batch.items.reduce((sum, { start, end }) => sum + end - start, 0);
+    const tokens = items.reduce((sum, { start, end }) => sum + end - start, 0);
     const report = () =>
       logger.error(
-        `Watchdog: a ${batch.kind} step of ${batch.items.length} requests and ${tokens} tokens has been running for more than ${seconds} s.`,
+        `Watchdog: a ${kind} step of ${items.length} requests and ${tokens} tokens has been running for more than ${seconds} s.`,
       );
     return setTimeout(report, seconds * 1000).unref();
   }
@@ -427,15 +480,13 @@ export class Scheduler {
     yield* waiting;
     if (partial) yield partial;
     yield* this.#decode.reqs;
-    for (const { req } of this.#step?.items ?? []) if (req.state === "prefill" && req !== partial) yield req;
   }
 
   #load(): Load {
     const { pool, availablePages } = this.kv;
     const { waiting, partial } = this.#prefill;
-    const inStep = this.#step?.items.filter(({ req }) => req.state === "prefill" && req !== partial).length ?? 0;
     return {
-      running: this.#decode.reqs.length + (partial ? 1 : 0) + inStep,
+      running: this.#decode.reqs.length + (partial ? 1 : 0),
       queued: waiting.length,
       usedTokens: (pool.pages - availablePages) * pool.pageSize,
       maxTokens: pool.capacity,

@@ -129,6 +129,7 @@ describe("a tiny model answers", () => {
     ["in a pool so small that requests are retracted", { maxTotalTokens: 208, scheduleConservativeness: 0 }],
     ["op by op", { disableCudaGraph: true }],
     ["on one thread", { threads: 1 }],
+    ["in the plain loop", { disableOverlapSchedule: true }],
   ])("the same tokens %s", async (_name, config) => {
     const engine = await load(config);
     expect(await together(engine)).toEqual(alone);

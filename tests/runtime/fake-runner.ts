@@ -45,6 +45,8 @@ interface SamplingRow {
   penalties: ArrayLike<number>;
   seen: ReadonlyMap<number, number>;
   bias: ReadonlyMap<number, number>;
+  /** null = all ids are allowed. */
+  mask: Uint32Array | null;
 }
 
 function sample(raw: Float64Array, row: SamplingRow): number {
@@ -55,6 +57,8 @@ function sample(raw: Float64Array, row: SamplingRow): number {
     logits[id] -= count * frequency + (count > 0 ? presence : 0);
   }
   for (const [id, bias] of row.bias) logits[id] += bias;
+  const { mask } = row;
+  if (mask) for (const id of logits.keys()) if (!((mask[id >> 5] >> (id & 31)) & 1)) logits[id] = -Infinity;
   const order = Array.from(logits.keys()).sort((a, b) => logits[b] - logits[a] || a - b);
   if (row.temperature < 1e-6) return order[0];
   const kept = row.topK > 0 ? order.slice(0, row.topK) : order;
@@ -86,8 +90,17 @@ export class FakeRunner implements ModelRunner {
   readonly pageSize: number;
   readonly kernels = { tier: "fake", reason: "a test", threads: 1 };
   readonly memory = { weightsBytes: 0, kvBytes: 0, arenaBytes: 0 };
+  /** In the order of their submission; tokens that the pool knew are filled in when the step runs. */
   readonly steps: RecordedStep[] = [];
   closed = false;
+  /** Masks uploaded, and masks supplied late. */
+  readonly counts = { setMask: 0, supplyMasks: 0, mostQueued: 0 };
+  /** Steps submitted and not settled. */
+  #queued = 0;
+  #last: Promise<unknown> = Promise.resolve();
+  readonly #pool = new Map<number, number>();
+  readonly #masks = new Map<number, Uint32Array>();
+  readonly #late = new Map<number, (masks: (Uint32Array | "failed" | null)[]) => void>();
   /** [pages * pageSize] hash of the prefix that ends at the slot. */
   readonly #slots: Uint32Array;
   readonly #onStep: FakeOptions["onStep"];
@@ -102,22 +115,97 @@ export class FakeRunner implements ModelRunner {
     this.#slots = new Uint32Array(this.pages * this.pageSize);
   }
 
-  async forward(given: StepInputs): Promise<StepOutputs> {
+  /** Steps run one after the other, as natively. */
+  forward(given: StepInputs): Promise<StepOutputs> {
     // The contract: arrays are copied at submit.
     const inputs = Object.fromEntries(
       Object.entries(given).map(([key, value]) => [key, typeof value === "object" ? value.slice() : value]),
     ) as unknown as StepInputs;
-    const step = this.steps.push(this.#check(inputs)) - 1;
+    const recorded = this.#check(inputs);
+    const index = this.steps.push(recorded) - 1;
+    const masks = this.#bindMasks(inputs);
+    this.counts.mostQueued = Math.max(this.counts.mostQueued, ++this.#queued);
+    const turn = this.#last;
+    const run = (async () => {
+      await turn;
+      return this.#run(recorded, index, masks);
+    })();
+    this.#last = run.catch(() => {}).finally(() => this.#queued--);
+    return run;
+  }
+
+  setMask(index: number, mask: Uint32Array): void {
+    this.counts.setMask++;
+    this.#masks.set(index, mask.slice());
+  }
+
+  supplyMasks(ticket: number, indices: Int32Array): boolean {
+    this.counts.supplyMasks++;
+    const supply = this.#late.get(ticket);
+    if (!supply) return false;
+    this.#late.delete(ticket);
+    supply(Array.from(indices, (index) => (index === -2 ? "failed" : index === -1 ? null : this.#mask(index))));
+    return true;
+  }
+
+  #mask(index: number): Uint32Array {
+    const mask = this.#masks.get(index);
+    if (!mask) throw new RangeError(`entry ${index} of the mask table is empty`);
+    return mask;
+  }
+
+  /** The masks of all rows, once the late ones are supplied. */
+  #bindMasks({ maskIndex, maskTicket }: StepInputs): Promise<(Uint32Array | "failed" | null)[]> {
+    const known = Array.from(maskIndex, (index) => (index < 0 ? null : this.#mask(index)));
+    const late = [...maskIndex.keys()].filter((row) => maskIndex[row] === -2);
+    if (late.length === 0) return Promise.resolve(known);
+    return new Promise((resolve) => {
+      this.#late.set(maskTicket, (masks) => resolve(known.map((mask, row) => masks[late.indexOf(row)] ?? mask)));
+    });
+  }
+
+  async #run(
+    recorded: RecordedStep,
+    step: number,
+    late: Promise<(Uint32Array | "failed" | null)[]>,
+  ): Promise<StepOutputs> {
+    const { inputs } = recorded;
     // The native runner answers from the event loop, never from a microtask.
     await new Promise((resolve) => setImmediate(resolve));
-    await this.#onStep?.(inputs, step);
-    const outputs = this.#rows(inputs, this.#states(inputs));
-    const failed = this.#failRows?.(inputs, step) ?? [];
-    if (failed.length === 0) return outputs;
+    try {
+      await this.#onStep?.(inputs, step);
+    } catch (error) {
+      for (const slot of inputs.rowSlot) if (slot >= 0) this.#pool.set(slot, 0);
+      throw error;
+    }
+    const pooled = this.#resolve(recorded);
+    const states = this.#states(recorded);
+    const masks = await late;
+    const outputs = this.#rows(inputs, states, masks, pooled);
+    const failed = [...masks.keys()].filter((row) => masks[row] === "failed");
+    failed.push(...(this.#failRows?.(inputs, step) ?? []));
     for (const row of failed) outputs.ids[row] = -1;
+    for (const [row, slot] of inputs.rowSlot.entries())
+      if (slot >= 0) this.#pool.set(slot, Math.max(0, outputs.ids[row]));
+    if (failed.length === 0) return outputs;
     const error = new Error(`runPlan: row ${failed[0]}: the row is spoilt`);
     const reasons = failed.map((row) => `row ${row} is spoilt`);
     throw Object.assign(error, { rows: Int32Array.from(failed), reasons, outputs }) satisfies StepRowsError;
+  }
+
+  /** Replaces references to the token pool; returns the ids of the tokens that were references. */
+  #resolve({ inputs, sequences }: RecordedStep): Map<number, number> {
+    const pooled = new Map<number, number>();
+    for (const [i, token] of inputs.tokens.entries()) {
+      if (token >= 0) continue;
+      const id = this.#pool.get(-1 - token);
+      if (id === undefined) throw new Error(`slot ${-1 - token} was never written`);
+      pooled.set(i, id);
+    }
+    for (const [i, id] of pooled) inputs.tokens[i] = id;
+    for (const [s, sequence] of sequences.entries())
+      sequence.tokens = [...inputs.tokens.slice(inputs.seqStart[s], inputs.seqStart[s + 1])];
+    return pooled;
   }
 
   async close(): Promise<void> {
@@ -172,8 +260,7 @@ export class FakeRunner implements ModelRunner {
   }
 
   /** Writes the slots of all tokens, then reads what every token sees. */
-  #states(inputs: StepInputs): number[] {
-    const { sequences } = this.#check(inputs);
+  #states({ sequences }: RecordedStep): number[] {
     for (const { tokens, positions, pages } of sequences) {
       for (const [i, token] of tokens.entries()) {
         const before = positions[i] === 0 ? 1 : this.#slots[this.#slot(pages, positions[i] - 1)];
@@ -190,7 +277,12 @@ export class FakeRunner implements ModelRunner {
     );
   }
 
-  #rows(inputs: StepInputs, states: readonly number[]): StepOutputs {
+  #rows(
+    inputs: StepInputs,
+    states: readonly number[],
+    masks: readonly (Uint32Array | "failed" | null)[],
+    pooled: ReadonlyMap<number, number>,
+  ): StepOutputs {
     const rows = inputs.rowToken.length;
     const out = {
       ids: new Int32Array(rows),
@@ -207,6 +299,10 @@ export class FakeRunner implements ModelRunner {
       const logits = logitsOf(state);
       const logprobs = logSoftmax(logits);
       const target = inputs.rowTarget[row];
+      const seen = pairs(inputs.seenStart, inputs.seenIds, inputs.seenCounts, row);
+      const newest = pooled.get(inputs.rowToken[row]);
+      if (newest !== undefined) seen.set(newest, (seen.get(newest) ?? 0) + 1);
+      const mask = masks[row];
       const id =
         target >= 0
           ? target
@@ -216,8 +312,9 @@ export class FakeRunner implements ModelRunner {
               seed: [inputs.seed[2 * row], inputs.seed[2 * row + 1]],
               draw: inputs.draw[row],
               penalties: inputs.penalties.slice(3 * row, 3 * row + 3),
-              seen: pairs(inputs.seenStart, inputs.seenIds, inputs.seenCounts, row),
+              seen,
               bias: pairs(inputs.biasStart, inputs.biasIds, inputs.biasValues, row),
+              mask: mask === "failed" ? null : mask,
             });
       out.ids[row] = id;
       if (inputs.topLogprobs[row] >= 0) out.logprobs[row] = logprobs[id];
@@ -278,6 +375,7 @@ export function expectedTokens(
       penalties: [0, 0, 1],
       seen: new Map(),
       bias: new Map(),
+      mask: null,
     });
     ids.push(id);
     if (stopIds.includes(id)) break;

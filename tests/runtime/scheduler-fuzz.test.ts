@@ -1,12 +1,13 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
-import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { setLogLevel } from "../../src/core/logger.js";
 import { PAGE_SIZES } from "../../src/runtime/config.js";
 import { SCHEDULE_POLICIES } from "../../src/runtime/policy.js";
 import { collectAll } from "./collect.js";
 import { EOS, expectedTokens, fakeEngine } from "./fake-runner.js";
 
+vi.setConfig({ testTimeout: 120_000 });
 beforeAll(() => setLogLevel("silent"));
 afterAll(() => setLogLevel("info"));
 
@@ -89,6 +90,7 @@ function setupOf({ spareTokens, conservativeness }: Profile) {
     maxRunningRequests: fc.integer({ min: 1, max: 8 }),
     schedulePolicy: fc.constantFrom(...SCHEDULE_POLICIES),
     disableRadixCache: fc.boolean(),
+    disableOverlapSchedule: fc.boolean(),
     scheduleConservativeness: fc.constantFrom(...conservativeness),
     enablePriorityScheduling: fc.boolean(),
     enableTenantFairness: fc.boolean(),
