@@ -12,7 +12,11 @@
 import { createReadStream, readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { createGunzip, gunzipSync } from "node:zlib";
+import { resolveModel } from "../dist/weights/index.js";
 import { GrammarCompiler, parseJsonText, Vocabulary } from "../dist/grammar/index.js";
+
+/** Models of the catalog whose tokenizers the names stand for. */
+const VOCABULARIES = { smollm2: "smollm2-135m", qwen: "qwen2.5-coder-0.5b", gemma: "gemma3-270m" };
 
 const options = readOptions(process.argv.slice(2));
 const source = await openVocabulary(options.vocab);
@@ -74,12 +78,13 @@ function runSchema(line) {
     return;
   }
   let clean = true;
+  const seen = new Set();
   const texts = instanceTexts(line);
   for (const [index, test] of row.get("tests").entries()) {
     const text = texts[index];
     let accepted;
     try {
-      accepted = runInstance(grammar, text);
+      accepted = runInstance(grammar, text, seen);
     } catch (error) {
       if (!error.isSglangError) throw error;
       report.engineErrors++;
@@ -101,11 +106,11 @@ function runSchema(line) {
   if (clean) report.pass++;
 }
 
-function runInstance(grammar, text) {
+/** @param seen configurations whose mask was made before, by any instance of the grammar. */
+function runInstance(grammar, text, seen) {
   const bytes = new TextEncoder().encode(text);
   const ids = tokenize(bytes);
   const matcher = grammar.matcher();
-  const seen = new Set();
   let read = 0;
   for (const id of ids) {
     const from = performance.now();
@@ -255,9 +260,10 @@ Published (MaskBench, 11,306 schemas, 128k vocabulary, other hardware; mask avg/
 }
 
 async function openVocabulary(name) {
-  const file = name.includes("/") || name.includes(".") ? name : process.env[`SGLANG_VOCAB_${name.toUpperCase()}`];
-  if (file === undefined)
-    throw new Error(`--vocab ${name}: set SGLANG_VOCAB_${name.toUpperCase()} to a model or vocabulary file`);
+  const known = VOCABULARIES[name];
+  if (known === undefined && !name.includes("/") && !name.includes("."))
+    throw new Error(`--vocab ${name}: expected ${Object.keys(VOCABULARIES).join(", ")} or a model file`);
+  const file = known === undefined ? name : (await resolveModel(known)).path;
   if (file.endsWith(".json.gz") || file.endsWith(".json")) {
     // {eosTokenIds, special: [ids], tokens: [base64]}
     const raw = readFileSync(file);

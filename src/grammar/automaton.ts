@@ -17,6 +17,7 @@ import { SglangError } from "../core/errors.js";
 import { EPSILON, type Lexemes, NEVER } from "./lexeme.js";
 import { NodeKind, type Program } from "./program.js";
 import { RecordTable } from "./record-table.js";
+import { RowTable } from "./row-table.js";
 
 /** The configuration from which nothing can be accepted. */
 export const DEAD = 0;
@@ -24,8 +25,10 @@ export const DEAD = 0;
 /** The frame after which the text is complete. */
 const DONE = 0;
 
-/** Transition rows (1 KiB each) kept before all are forgotten; they are only a memo. */
-const MAX_ROWS = 32_768;
+/** Entries of transition rows kept before all are forgotten; they are only a memo. */
+const MAX_ROW_ENTRIES = 8_388_608;
+
+const EVERY_BYTE = Uint8Array.from({ length: 256 }, (_, byte) => byte);
 
 export interface AutomatonLimits {
   /** Alternatives one configuration may hold. @default 20_000 */
@@ -40,12 +43,14 @@ export class Automaton {
   readonly #frames = new RecordTable();
   readonly #closures: (Int32Array | undefined)[] = [];
   readonly #configurations = new RecordTable();
-  /** Known transitions, by configuration: -1 unknown. Read directly by the mask walk. */
-  readonly rows: (Int32Array | undefined)[] = [];
-  #rowCount = 0;
+  /** Known transitions, by configuration: -1 unknown. Read directly by the mask walk, through `columns`. */
+  readonly rows = new RowTable(MAX_ROW_ENTRIES);
+  /** By configuration that has a row: the column of each byte. */
+  readonly columns: Uint8Array[] = [];
   readonly #maxHeads: number;
   readonly #maxConfigurations: number;
   readonly start: number;
+  readonly #entering: number[] = [];
   #heads: number[] = [];
 
   constructor(program: Program, root: number, limits: AutomatonLimits = {}) {
@@ -77,20 +82,76 @@ export class Automaton {
 
   /** The configuration after `byte`; {@link DEAD} when the text leaves the grammar. */
   next(configuration: number, byte: number): number {
-    let row = this.rows[configuration];
-    if (row === undefined) {
-      if (this.#rowCount++ >= MAX_ROWS) {
-        this.rows.length = 0;
-        this.#rowCount = 1;
-      }
-      row = new Int32Array(256).fill(-1);
-      this.rows[configuration] = row;
-    }
-    const known = row[byte] as number;
+    const { rows } = this;
+    let row = rows.offset(configuration);
+    if (row < 0) row = this.#newRow(configuration);
+    const known = rows.table[row + ((this.columns[configuration] as Uint8Array)[byte] as number)] as number;
     if (known >= 0) return known;
     const result = this.#step(configuration, byte);
-    row[byte] = result;
+    this.#fill(configuration, row, byte, result);
     return result;
+  }
+
+  /** A row that knows which bytes lead nowhere. */
+  #newRow(configuration: number): number {
+    const start = this.#configurations.start(configuration) + 1;
+    const end = this.#configurations.end(configuration);
+    if (end - start === 2) {
+      // One head: bytes are told apart as its lexeme does.
+      const classes = this.#lexemes.classes(this.#configurations.pool[start] as number);
+      this.columns[configuration] = classes.of;
+      return this.rows.add(configuration, classes.members.length, -1);
+    }
+    this.columns[configuration] = EVERY_BYTE;
+    const row = this.rows.add(configuration, 256, DEAD);
+    const { table } = this.rows;
+    for (let i = start; i < end; i += 2) {
+      const bits = this.#lexemes.firstBits(this.#configurations.pool[i] as number);
+      for (let k = 0; k < 8; k++) {
+        for (let word = bits[k] as number; word !== 0; word &= word - 1)
+          table[row + 32 * k + 31 - Math.clz32(word & -word)] = -1;
+      }
+    }
+    return row;
+  }
+
+  /** Enters a result for `byte` and for bytes that cannot be told from it: same class of the only lexeme that takes them. */
+  #fill(configuration: number, row: number, byte: number, result: number): void {
+    const { table } = this.rows;
+    const { pool } = this.#configurations;
+    const start = this.#configurations.start(configuration) + 1;
+    const end = this.#configurations.end(configuration);
+    if (end - start === 2) {
+      table[row + ((this.columns[configuration] as Uint8Array)[byte] as number)] = result;
+      return;
+    }
+    const word = byte >> 5;
+    const bit = 1 << (byte & 31);
+    let taker = -1;
+    for (let i = start; i < end; i += 2) {
+      if (((this.#lexemes.firstBits(pool[i] as number)[word] as number) & bit) === 0) continue;
+      if (taker >= 0) {
+        table[row + byte] = result;
+        return;
+      }
+      taker = i;
+    }
+    if (taker < 0) {
+      table[row + byte] = result;
+      return;
+    }
+    const classes = this.#lexemes.classes(pool[taker] as number);
+    const alike = classes.members[classes.of[byte] as number] as Uint8Array;
+    const others = new Int32Array(8);
+    for (let i = start; i < end; i += 2) {
+      if (i === taker) continue;
+      const bits = this.#lexemes.firstBits(pool[i] as number);
+      for (let k = 0; k < 8; k++) others[k] = (others[k] as number) | (bits[k] as number);
+    }
+    for (let i = 0; i < alike.length; i++) {
+      const b = alike[i] as number;
+      if (((others[b >> 5] as number) & (1 << (b & 31))) === 0) table[row + b] = result;
+    }
   }
 
   /** The configuration after all of `bytes`. */
@@ -112,14 +173,20 @@ export class Automaton {
     return [this.#frames.pool[at] as number, this.#frames.pool[at + 1] as number];
   }
 
-  /** How many JSON-safe characters may follow whatever they are; see `Lexemes.safeReach`. */
-  safeReach(configuration: number): number {
-    let best = 0;
-    const end = this.#configurations.end(configuration);
-    for (let i = this.#configurations.start(configuration) + 1; i < end; i += 2) {
-      best = Math.max(best, this.#lexemes.safeReach(this.#configurations.pool[i] as number));
+  /** The configuration in which `frame` comes next. */
+  entering(frame: number): number {
+    let known = this.#entering[frame];
+    if (known === undefined) {
+      const closure = this.#closure(frame);
+      known = this.#configurations.intern(closure);
+      this.#entering[frame] = known;
     }
-    return best;
+    return known;
+  }
+
+  /** The configuration with some of the heads of another only, flat pairs in their order, and no end of the text. */
+  withHeads(heads: readonly number[]): number {
+    return this.#configurations.intern([0, ...heads]);
   }
 
   /** The one byte that must come next, or -1 when there is a choice or the text may end here. */

@@ -14,6 +14,7 @@ import { choice, type GrammarSource, text } from "./ir.js";
 import { type JsonSchemaGrammar, type JsonSchemaOptions, jsonSchemaGrammar } from "./json-schema.js";
 import { parseLark } from "./lark.js";
 import { type LexemeLimits, Lexemes } from "./lexeme.js";
+import { LexemeMasks } from "./lexeme-masks.js";
 import { MaskPool, Masks } from "./masks.js";
 import { Matcher, type MatcherOptions } from "./matcher.js";
 import { Program } from "./program.js";
@@ -61,10 +62,16 @@ export class CompiledGrammar {
   /** What was not enforced because its own definition says so (unknown formats). */
   readonly warnings: readonly string[];
 
-  constructor(vocabulary: Vocabulary, automaton: Automaton, pool: MaskPool, warnings: readonly string[]) {
+  constructor(
+    vocabulary: Vocabulary,
+    automaton: Automaton,
+    pool: MaskPool,
+    lexemeMasks: LexemeMasks,
+    warnings: readonly string[],
+  ) {
     this.vocabulary = vocabulary;
     this.automaton = automaton;
-    this.masks = new Masks(vocabulary, automaton, pool);
+    this.masks = new Masks(vocabulary, automaton, pool, lexemeMasks);
     this.warnings = warnings;
   }
 
@@ -82,12 +89,14 @@ export class GrammarCompiler {
   readonly #pool = new MaskPool();
   #lexemes: Lexemes;
   #encoder: Encoder;
+  #lexemeMasks: LexemeMasks;
 
   constructor(vocabulary: Vocabulary, limits: CompileLimits = {}) {
     this.vocabulary = vocabulary;
     this.#limits = limits;
     this.#lexemes = new Lexemes(limits);
     this.#encoder = new Encoder(this.#lexemes);
+    this.#lexemeMasks = new LexemeMasks(vocabulary, this.#lexemes);
   }
 
   /**
@@ -171,6 +180,7 @@ export class GrammarCompiler {
     if (this.#lexemes.size > ARENA_SIZE) {
       this.#lexemes = new Lexemes(this.#limits);
       this.#encoder = new Encoder(this.#lexemes);
+      this.#lexemeMasks = new LexemeMasks(this.vocabulary, this.#lexemes);
     }
     const program = new Program(this.#lexemes, this.#encoder);
     const root = writeGrammar(program, source);
@@ -179,7 +189,8 @@ export class GrammarCompiler {
         field: "grammar",
       });
     }
-    return new CompiledGrammar(this.vocabulary, new Automaton(program, root, this.#limits), this.#pool, warnings);
+    const automaton = new Automaton(program, root, this.#limits);
+    return new CompiledGrammar(this.vocabulary, automaton, this.#pool, this.#lexemeMasks, warnings);
   }
 }
 

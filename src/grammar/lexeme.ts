@@ -14,6 +14,7 @@
  */
 import { SglangError } from "../core/errors.js";
 import { RecordTable } from "./record-table.js";
+import { RowTable } from "./row-table.js";
 
 /** The lexeme that matches nothing. */
 export const NEVER = 0;
@@ -63,13 +64,29 @@ export interface LexemeLimits {
 
 const UNKNOWN = -1;
 
-/** Transition rows (1 KiB each) kept before all are forgotten; they are only a memo. */
-const MAX_ROWS = 65_536;
+/** Entries of transition rows (one for each class of bytes) kept before all are forgotten; they are only a memo. */
+const MAX_ROW_ENTRIES = 16_777_216;
 
-interface ByteClasses {
+/** Bytes partitioned by behaviour: the members of each class, and the class of each byte. */
+export interface ByteClasses {
   readonly bytes: Uint8Array;
-  readonly sizes: Uint16Array;
+  readonly members: readonly Uint8Array[];
+  readonly of: Uint8Array;
 }
+
+/**
+ * How many JSON-safe characters may follow whatever they are. `exact`: one more is refused whatever it is, and the lexeme
+ * cannot end before or after any of them.
+ */
+export interface SafeReach {
+  readonly length: number;
+  readonly exact: boolean;
+}
+
+const NO_REACH: SafeReach = { length: 0, exact: false };
+const ENDLESS_REACH: SafeReach = { length: Number.POSITIVE_INFINITY, exact: true };
+/** Every first byte of a JSON-safe character. */
+const SAFE_FIRST_BYTES = Int32Array.of(0, ~4, ~(1 << 28), -1, 0, 0, ~3, 0x1fffff);
 
 export class Lexemes {
   readonly #table = new RecordTable();
@@ -78,11 +95,12 @@ export class Lexemes {
   readonly #literalKeys = new Map<string, number>();
   readonly #machines: ByteMachine[] = [];
   readonly #machineIds = new Map<string, number>();
-  readonly #rows: (Int32Array | undefined)[] = [];
-  #rowCount = 0;
+  readonly #rows = new RowTable(MAX_ROW_ENTRIES, 65_536);
   /** Bit 0 nullable, bit 1 may be empty for a reason that needs a search, bits 2-3 result of it (1 empty, 2 not). */
   readonly #facts: number[] = [];
-  readonly #reach: number[] = [];
+  readonly #reach: SafeReach[] = [];
+  readonly #firstBits: Int32Array[] = [];
+  readonly #lexemeClasses: ByteClasses[] = [];
   readonly #continues = new Map<number, boolean>();
   readonly #classes = new Map<string, ByteClasses>();
   readonly #safeCharacters = new Set<number>();
@@ -110,20 +128,20 @@ export class Lexemes {
 
   /** The lexeme after reading `byte`, or {@link NEVER} when no continuation can be accepted. */
   next(lexeme: number, byte: number): number {
-    let row = this.#rows[lexeme];
-    if (row === undefined) {
-      if (this.#rowCount++ >= MAX_ROWS) {
-        this.#rows.length = 0;
-        this.#rowCount = 1;
-      }
-      row = new Int32Array(256).fill(UNKNOWN);
-      this.#rows[lexeme] = row;
+    const rows = this.#rows;
+    const classes = this.classes(lexeme);
+    const kind = classes.of[byte] as number;
+    let row = rows.offset(lexeme);
+    if (row >= 0) {
+      const known = rows.table[row + kind] as number;
+      if (known !== UNKNOWN) return known;
     }
-    const known = row[byte] as number;
-    if (known !== UNKNOWN) return known;
     const derived = this.#derive(lexeme, byte);
     const result = this.isEmpty(derived) ? NEVER : derived;
-    row[byte] = result;
+    // Deciding emptiness may have used the table.
+    row = rows.offset(lexeme);
+    if (row < 0) row = rows.add(lexeme, classes.members.length, UNKNOWN);
+    rows.table[row + kind] = result;
     return result;
   }
 
@@ -253,11 +271,8 @@ export class Lexemes {
     return empty;
   }
 
-  /**
-   * How many JSON-safe characters may follow without the lexeme dying, whatever they are: 0 when unknown, Infinity when
-   * any number. A lower bound: masks of vocabulary slices rest on it.
-   */
-  safeReach(lexeme: number): number {
+  /** See {@link SafeReach}; of length 0 when unknown. Masks of vocabulary slices rest on it. */
+  safeReach(lexeme: number): SafeReach {
     const known = this.#reach[lexeme];
     if (known !== undefined) return known;
     const reach = this.#decideReach(lexeme);
@@ -265,9 +280,49 @@ export class Lexemes {
     return reach;
   }
 
+  /**
+   * The lexeme with repetitions of safe characters at its beginning capped where texts of `length` bytes cannot tell:
+   * what is refused and where the lexeme may end is the same for all of them.
+   */
+  saturated(lexeme: number, length: number): number {
+    const start = this.#table.start(lexeme);
+    const { pool } = this.#table;
+    if (pool[start] === Kind.Cat) {
+      const first = pool[start + 1] as number;
+      const rest = pool[start + 2] as number;
+      const capped = this.saturated(first, length);
+      return capped === first ? lexeme : this.#cat(capped, rest);
+    }
+    if (pool[start] !== Kind.Repeat || !this.#safeCharacters.has(pool[start + 1] as number)) return lexeme;
+    const min = pool[start + 2] as number;
+    const max = pool[start + 3] as number;
+    if (min <= length + 1 && max <= length) return lexeme;
+    const most = max < 0 || max > length ? Number.POSITIVE_INFINITY : max;
+    return this.repeat(pool[start + 1] as number, Math.min(min, length + 1), most);
+  }
+
+  /** Bytes that may come first: 256 bits, a few too many where it takes a search to know. Not to be written to. */
+  firstBits(lexeme: number): Int32Array {
+    const known = this.#firstBits[lexeme];
+    if (known !== undefined) return known;
+    const bits = this.#decideFirstBits(lexeme);
+    this.#firstBits[lexeme] = bits;
+    return bits;
+  }
+
+  /** Bytes partitioned so that all of a class lead to the same lexeme. */
+  classes(lexeme: number): ByteClasses {
+    let classes = this.#lexemeClasses[lexeme];
+    if (classes === undefined) {
+      classes = this.#makeClasses(lexeme);
+      this.#lexemeClasses[lexeme] = classes;
+    }
+    return classes;
+  }
+
   /** Bytes, one of each kind, that between them show every behaviour of the lexeme. */
   representatives(lexeme: number): Uint8Array {
-    return this.#classesOf(lexeme).bytes;
+    return this.classes(lexeme).bytes;
   }
 
   /** Whether any byte may come next. A lexeme that may end here may have no continuation left. */
@@ -285,11 +340,11 @@ export class Lexemes {
   /** The only byte that may come next, or -1 when there is a choice, or nothing more has to come. */
   onlyByte(lexeme: number): number {
     if (this.nullable(lexeme)) return -1;
-    const classes = this.#classesOf(lexeme);
+    const classes = this.classes(lexeme);
     let only = -1;
     for (let i = 0; i < classes.bytes.length; i++) {
       if (this.next(lexeme, classes.bytes[i] as number) === NEVER) continue;
-      if (only >= 0 || (classes.sizes[i] as number) > 1) return -1;
+      if (only >= 0 || (classes.members[i] as Uint8Array).length > 1) return -1;
       only = classes.bytes[i] as number;
     }
     return only;
@@ -484,7 +539,7 @@ export class Lexemes {
         return this.isEmpty(pool[start + 1] as number);
       default:
         // Endless text without finitely many texts: no search needed. This is every key of an open object.
-        return this.safeReach(lexeme) === 0 && this.#search(lexeme);
+        return this.safeReach(lexeme).length === 0 && this.#search(lexeme);
     }
   }
 
@@ -537,31 +592,106 @@ export class Lexemes {
     return false;
   }
 
-  /** Bytes partitioned by behaviour: one of each class, and how many it stands for. */
-  #classesOf(lexeme: number): ByteClasses {
+  #makeClasses(lexeme: number): ByteClasses {
     const sets = new Set<number>();
     const singles = new Set<number>();
     this.#firstSets(lexeme, sets, singles);
-    const key = `${[...sets].sort((a, b) => a - b)}|${[...singles].sort((a, b) => a - b)}`;
+    const key = `${[...sets].sort(ascending)}|${[...singles].sort(ascending)}`;
     const known = this.#classes.get(key);
     if (known !== undefined) return known;
-    const starts = [...sets].map((id) => this.#sets.start(id));
-    const seen = new Map<string, number>();
-    const bytes: number[] = [];
-    const sizes: number[] = [];
-    for (let b = 0; b < 256; b++) {
-      let signature = singles.has(b) ? `b${b}` : "";
-      for (const start of starts) signature += ((this.#sets.pool[start + (b >> 5)] as number) >>> (b & 31)) & 1;
-      const index = seen.get(signature);
-      if (index === undefined) {
-        seen.set(signature, bytes.length);
-        bytes.push(b);
-        sizes.push(1);
-      } else sizes[index] = (sizes[index] as number) + 1;
+    // Classes are split by one set after the other; single bytes come last, each alone.
+    const of = new Uint8Array(256);
+    let count = 1;
+    for (const id of sets) {
+      const start = this.#sets.start(id);
+      const inside = new Int16Array(256).fill(-1);
+      const outside = new Int16Array(256).fill(-1);
+      let next = 0;
+      for (let b = 0; b < 256; b++) {
+        const side = ((this.#sets.pool[start + (b >> 5)] as number) >>> (b & 31)) & 1 ? inside : outside;
+        const from = of[b] as number;
+        if ((side[from] as number) < 0) side[from] = next++;
+        of[b] = side[from] as number;
+      }
+      count = next;
     }
-    const classes = { bytes: Uint8Array.from(bytes), sizes: Uint16Array.from(sizes) };
+    // A byte alone may leave its class empty, so classes are numbered anew.
+    const wide = Uint16Array.from(of);
+    for (const b of singles) wide[b] = count++;
+    const numbers = new Map<number, number>();
+    const members: number[][] = [];
+    for (let b = 0; b < 256; b++) {
+      let number = numbers.get(wide[b] as number);
+      if (number === undefined) {
+        number = members.push([]) - 1;
+        numbers.set(wide[b] as number, number);
+      }
+      of[b] = number;
+      (members[number] as number[]).push(b);
+    }
+    const lists = members.map((list) => Uint8Array.from(list));
+    const classes = { bytes: Uint8Array.from(lists, (list) => list[0] as number), members: lists, of };
     this.#classes.set(key, classes);
     return classes;
+  }
+
+  #decideFirstBits(lexeme: number): Int32Array {
+    const start = this.#table.start(lexeme);
+    const pool = this.#table.pool;
+    const a = pool[start + 1] as number;
+    switch (pool[start]) {
+      case Kind.Never:
+      case Kind.Epsilon:
+        return NO_BITS;
+      case Kind.Set:
+        return this.#sets.pool.slice(this.#sets.start(a), this.#sets.start(a) + 8);
+      case Kind.Cat: {
+        const first = this.firstBits(a);
+        if (!this.nullable(a)) return first;
+        const rest = this.firstBits(pool[start + 2] as number);
+        return first.map((word, i) => word | (rest[i] as number));
+      }
+      case Kind.Alt:
+      case Kind.And: {
+        const isAlt = pool[start] === Kind.Alt;
+        const bits = new Int32Array(8).fill(isAlt ? 0 : -1);
+        for (const item of Array.from(pool.subarray(start + 1, this.#table.end(lexeme)))) {
+          const own = this.firstBits(item);
+          for (let i = 0; i < 8; i++)
+            bits[i] = isAlt ? (bits[i] as number) | (own[i] as number) : (bits[i] as number) & (own[i] as number);
+        }
+        return bits;
+      }
+      case Kind.Repeat:
+        return this.firstBits(a);
+      case Kind.Not:
+        return ALL_BITS;
+      case Kind.Literals: {
+        const strings = this.#literalLists[a] as Uint8Array[];
+        const depth = pool[start + 4] as number;
+        const bits = new Int32Array(8);
+        for (let i = pool[start + 2] as number; i < (pool[start + 3] as number); i++) {
+          const byte = (strings[i] as Uint8Array)[depth];
+          if (byte !== undefined) bits[byte >> 5] = (bits[byte >> 5] as number) | (1 << (byte & 31));
+        }
+        return bits;
+      }
+      default: {
+        const machine = this.#machines[a] as ByteMachine;
+        if (machine.alphabet.length > MAX_TRIED) return ALL_BITS;
+        const state = pool[start + 2] as number;
+        const known = new Set(machine.alphabet);
+        let other = 0;
+        while (known.has(other)) other++;
+        const bits = new Int32Array(8).fill(other < 256 && machine.next(state, other) >= 0 ? -1 : 0);
+        for (const byte of known) {
+          const bit = 1 << (byte & 31);
+          const word = bits[byte >> 5] as number;
+          bits[byte >> 5] = machine.next(state, byte) >= 0 ? word | bit : word & ~bit;
+        }
+        return bits;
+      }
+    }
   }
 
   #firstSets(lexeme: number, sets: Set<number>, singles: Set<number>): void {
@@ -598,24 +728,28 @@ export class Lexemes {
     }
   }
 
-  #decideReach(lexeme: number): number {
+  #decideReach(lexeme: number): SafeReach {
     const start = this.#table.start(lexeme);
     const pool = this.#table.pool;
     switch (pool[start]) {
       case Kind.Cat: {
         const rest = pool[start + 2] as number;
-        return this.isEmpty(rest) ? 0 : this.safeReach(pool[start + 1] as number);
+        if (this.isEmpty(rest)) return NO_REACH;
+        const reach = this.safeReach(pool[start + 1] as number);
+        if (reach.length === 0 || reach.length === Number.POSITIVE_INFINITY) return reach;
+        const single = pool[this.#table.start(pool[start + 1] as number)] === Kind.Repeat;
+        const exact = single && !this.nullable(rest) && !overlap(this.firstBits(rest), SAFE_FIRST_BYTES);
+        return { length: reach.length, exact };
       }
       case Kind.Repeat: {
-        if (!this.#safeCharacters.has(pool[start + 1] as number)) return 0;
+        if (!this.#safeCharacters.has(pool[start + 1] as number)) return NO_REACH;
         const max = pool[start + 3] as number;
-        return max < 0 ? Number.POSITIVE_INFINITY : max;
+        return max < 0 ? ENDLESS_REACH : { length: max, exact: false };
       }
       case Kind.Alt: {
-        let best = 0;
         for (const item of Array.from(pool.subarray(start + 1, this.#table.end(lexeme))))
-          best = Math.max(best, this.safeReach(item));
-        return best;
+          if (this.safeReach(item).length === Number.POSITIVE_INFINITY) return ENDLESS_REACH;
+        return NO_REACH;
       }
       case Kind.And: {
         // One endless part, all others complements of finite sets: whatever is read, something stays to be read.
@@ -624,13 +758,13 @@ export class Lexemes {
         for (const item of items) {
           const at = this.#table.start(item);
           if (this.#table.pool[at] === Kind.Not && this.#isFinite(this.#table.pool[at + 1] as number)) continue;
-          if (this.safeReach(item) !== Number.POSITIVE_INFINITY) return 0;
+          if (this.safeReach(item).length !== Number.POSITIVE_INFINITY) return NO_REACH;
           endless++;
         }
-        return endless === 1 ? Number.POSITIVE_INFINITY : 0;
+        return endless === 1 ? ENDLESS_REACH : NO_REACH;
       }
       default:
-        return lexeme === this.all ? Number.POSITIVE_INFINITY : 0;
+        return lexeme === this.all ? ENDLESS_REACH : NO_REACH;
     }
   }
 
@@ -653,6 +787,19 @@ export class Lexemes {
         return false;
     }
   }
+}
+
+/** Letters of a machine that are tried one by one to know which may come. */
+const MAX_TRIED = 64;
+const NO_BITS = new Int32Array(8);
+const ALL_BITS = new Int32Array(8).fill(-1);
+
+function ascending(a: number, b: number): number {
+  return a - b;
+}
+
+function overlap(a: Int32Array, b: Int32Array): boolean {
+  return a.some((word, i) => (word & (b[i] as number)) !== 0);
 }
 
 export function compareBytes(a: Uint8Array, b: Uint8Array): number {

@@ -2,12 +2,16 @@
  * Token masks: which tokens may come next in a configuration. Exact by construction: bit `t` is set exactly when reading
  * the bytes of token `t` leads to a live configuration, and live configurations can be completed.
  *
- * A mask is found by walking the token trie along the automaton. Inside JSON strings most tokens are runs of harmless
- * characters; where the automaton knows that all of them survive, their precomputed mask is copied and only the rest of
- * the vocabulary is walked. Masks are remembered per configuration and interned by content: a runtime can keep each
- * distinct mask once and refer to it by number.
+ * A mask is the union over the heads of a configuration. For heads that stand alone or come up in
+ * many places (the inside of a string, white space) it is known once per lexeme, for all grammars, which tokens stay
+ * inside it and where in the trie it may end (`lexeme-masks.ts`); only what lies beyond those ends is walked. The others
+ * (the names an object may have) are walked together, token trie along automaton.
+ *
+ * Masks are remembered per configuration and interned by content: a runtime can keep each distinct mask once and refer
+ * to it by number.
  */
 import { type Automaton, DEAD } from "./automaton.js";
+import { type LexemeMask, LexemeMasks } from "./lexeme-masks.js";
 import { ShortestEnd } from "./shortest-end.js";
 import type { TokenTrie, Vocabulary } from "./vocabulary.js";
 
@@ -48,6 +52,7 @@ export class Masks {
   readonly automaton: Automaton;
   readonly #pool: MaskPool;
   readonly #masks = new Map<number, Int32Array>();
+  readonly #lexemeMasks: LexemeMasks;
   readonly #path: Int32Array;
   readonly #endMask: Int32Array;
   /** Shortest ends, for masks under a budget. */
@@ -56,8 +61,14 @@ export class Masks {
   readonly #narrowed = new Map<string, Int32Array>();
   readonly #blankless = new WeakMap<Int32Array, Int32Array>();
 
-  constructor(vocabulary: Vocabulary, automaton: Automaton, pool: MaskPool = new MaskPool()) {
+  constructor(
+    vocabulary: Vocabulary,
+    automaton: Automaton,
+    pool: MaskPool = new MaskPool(),
+    lexemeMasks: LexemeMasks = new LexemeMasks(vocabulary, automaton.program.lexemes),
+  ) {
     this.vocabulary = vocabulary;
+    this.#lexemeMasks = lexemeMasks;
     this.automaton = automaton;
     this.#pool = pool;
     this.#path = new Int32Array(vocabulary.longestToken + 1);
@@ -188,32 +199,59 @@ export class Masks {
     }
   }
 
-  /** The same without any memo of masks. */
+  /** The same without any memo of whole masks. */
   compute(configuration: number): Int32Array {
     const { vocabulary, automaton } = this;
-    const slice = vocabulary.slice(automaton.safeReach(configuration));
-    const mask = slice > 0 ? vocabulary.safeMask(slice).slice() : new Int32Array(vocabulary.maskWords);
-    if (automaton.continues(configuration)) {
-      this.#walk(configuration, slice > 0 ? vocabulary.restTrie(slice) : vocabulary.trie, mask);
+    const mask = new Int32Array(vocabulary.maskWords);
+    const heads = Array.from(automaton.heads(configuration));
+    const together: number[] = [];
+    for (let i = 0; i < heads.length; i += 2) {
+      if (heads.length > 2 && !this.#lexemeMasks.standsAlone(heads[i] as number))
+        together.push(heads[i] as number, heads[i + 1] as number);
+    }
+    if (together.length > 2) {
+      const { trie } = vocabulary;
+      this.#path[0] = together.length === heads.length ? configuration : automaton.withHeads(together);
+      this.#walk(trie, 0, trie.size, mask);
+    }
+    for (let i = 0; i < heads.length; i += 2) {
+      const lexeme = heads[i] as number;
+      if (together.length <= 2 || this.#lexemeMasks.standsAlone(lexeme))
+        this.#addLexeme(this.#lexemeMasks.of(lexeme), heads[i + 1] as number, mask);
     }
     this.#copyDuplicates(mask);
     if (automaton.accepts(configuration)) for (const id of vocabulary.eosTokenIds) set(mask, id);
     return mask;
   }
 
-  #walk(configuration: number, trie: TokenTrie, mask: Int32Array): void {
+  /** Adds the tokens that stay inside the lexeme, and those that leave it and go on in `frame`. */
+  #addLexeme(part: LexemeMask, frame: number, mask: Int32Array): void {
+    const { tokens, isList, exits, trie } = part;
+    if (isList) for (let i = 0; i < tokens.length; i++) set(mask, tokens[i] as number);
+    else for (let i = 0; i < tokens.length; i++) mask[i] = (mask[i] as number) | (tokens[i] as number);
+    if (exits.length === 0) return;
+    const start = this.automaton.entering(frame);
+    if (!this.automaton.continues(start)) return;
+    for (let i = 0; i < exits.length; i++) {
+      const node = exits[i] as number;
+      this.#path[(trie.label[node] as number) >> 8] = start;
+      this.#walk(trie, node + 1, trie.skip[node] as number, mask);
+    }
+  }
+
+  /** Sets the bits of tokens that end at the nodes from `from` to `end`; their parent's configuration is on the path. */
+  #walk(trie: TokenTrie, from: number, end: number, mask: Int32Array): void {
     const { automaton } = this;
-    const { rows } = automaton;
-    const { label, skip, token, size } = trie;
+    const { rows, columns } = automaton;
+    const { label, skip, token } = trie;
     const path = this.#path;
-    path[0] = configuration;
-    for (let i = 0; i < size; ) {
+    for (let i = from; i < end; ) {
       const tag = label[i] as number;
       const depth = tag >> 8;
-      const from = path[depth - 1] as number;
-      const row = rows[from];
-      let to = row === undefined ? -1 : (row[tag & 255] as number);
-      if (to < 0) to = automaton.next(from, tag & 255);
+      const at = path[depth - 1] as number;
+      const row = rows.offset(at);
+      let to = row < 0 ? -1 : (rows.table[row + ((columns[at] as Uint8Array)[tag & 255] as number)] as number);
+      if (to < 0) to = automaton.next(at, tag & 255);
       if (to === DEAD) {
         i = skip[i] as number;
         continue;

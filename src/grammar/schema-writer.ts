@@ -36,6 +36,7 @@ const MAX_UNIQUE = 256;
 const MAX_CONTAINS = 4;
 
 const LONE_COLON = ":";
+const ENDLESS = Number.POSITIVE_INFINITY;
 
 export class SchemaWriter {
   readonly #program: Program;
@@ -45,6 +46,7 @@ export class SchemaWriter {
   readonly #anyOrder: boolean;
   readonly #plans = new Map<Formula, FormulaPlan>();
   readonly #nodes = new Map<string, number>();
+  readonly #keys = new Map<string, number>();
   readonly #colon: number;
 
   constructor(program: Program, reader: SchemaReader, options: WriterOptions) {
@@ -164,18 +166,44 @@ export class SchemaWriter {
   // ---- objects ------------------------------------------------------------------------------------------------
 
   #object(writer: ObjectWriter, id: string, depth: number): number {
-    const { lexemes } = this.#program;
-    const layout = this.#layout;
-    const items: number[] = [];
     const start = writer.start();
-    if (writer.mayClose(start)) {
-      items.push(this.#program.lexeme(lexemes.cat(this.#json.text("{"), layout.inEmpty, this.#json.text("}"))));
+    const inside = writer.hasMember(start) ? this.#member(writer, start, id, depth) : undefined;
+    return this.#container("{", "}", depth, writer.mayClose(start), inside);
+  }
+
+  /** An opening bracket, then nothing or `inside` (which closes itself). White space that both begin with is read once. */
+  #container(open: string, close: string, depth: number, mayBeEmpty: boolean, inside: number | undefined): number {
+    const program = this.#program;
+    const { lexemes } = program;
+    const layout = this.#layout;
+    const gap = layout.afterOpen(depth);
+    const empty = this.#json.text(close);
+    const begin = (blank: number): number => program.lexeme(lexemes.cat(this.#json.text(open), blank));
+    if (mayBeEmpty && inside !== undefined && gap === layout.inEmpty)
+      return program.sequence(begin(gap), program.choice([program.lexeme(empty), inside]));
+    const items: number[] = [];
+    if (mayBeEmpty) items.push(program.sequence(begin(layout.inEmpty), program.lexeme(empty)));
+    if (inside !== undefined) items.push(program.sequence(begin(gap), inside));
+    return program.choice(items);
+  }
+
+  /** After a member or item: the closing bracket, or a comma and `more`. White space before them is read once. */
+  #closeOrMore(close: string, depth: number, mayClose: boolean, more: number | undefined): number {
+    const program = this.#program;
+    const { lexemes } = program;
+    const layout = this.#layout;
+    const gap = layout.beforeComma;
+    const shared = gap === layout.beforeClose(depth);
+    const items: number[] = [];
+    if (mayClose) {
+      const end = this.#json.text(close);
+      items.push(program.lexeme(shared ? end : lexemes.cat(layout.beforeClose(depth), end)));
     }
-    if (writer.hasMember(start)) {
-      const open = this.#program.lexeme(lexemes.cat(this.#json.text("{"), layout.afterOpen(depth)));
-      items.push(this.#program.sequence(open, this.#member(writer, start, id, depth)));
+    if (more !== undefined) {
+      const comma = lexemes.cat(this.#json.text(","), layout.afterComma(depth));
+      items.push(program.sequence(program.lexeme(shared ? comma : lexemes.cat(gap, comma)), more));
     }
-    return this.#program.choice(items);
+    return shared ? program.sequence(program.lexeme(gap), program.choice(items)) : program.choice(items);
   }
 
   /** A key, its value, and what follows. */
@@ -183,8 +211,10 @@ export class SchemaWriter {
     const { lexemes } = this.#program;
     const body = (members: readonly Member[]): number => {
       const items = members.map(({ name, keys, value, to }) => {
-        const content = name === undefined ? keys : this.#json.encoder.text(name, "json");
-        const key = this.#program.lexeme(lexemes.cat(this.#json.quoted(content), this.#colon));
+        const key =
+          name === undefined
+            ? this.#program.lexeme(lexemes.cat(this.#json.quoted(keys), this.#colon))
+            : this.#name(name);
         return this.#program.sequence(key, this.#value(value, depth + 1), this.#afterMember(writer, to, id, depth));
       });
       return this.#program.choice(items);
@@ -196,17 +226,21 @@ export class SchemaWriter {
     );
   }
 
+  /** A property's name and the colon after it. */
+  #name(name: string): number {
+    let known = this.#keys.get(name);
+    if (known === undefined) {
+      const content = this.#json.encoder.text(name, "json");
+      known = this.#program.lexeme(this.#program.lexemes.cat(this.#json.quoted(content), this.#colon));
+      this.#keys.set(name, known);
+    }
+    return known;
+  }
+
   #afterMember(writer: ObjectWriter, state: ObjectState, id: string, depth: number): number {
     return this.#program.keyedRule(`a${id}@${depth} ${writer.key(state)}`, () => {
-      const { lexemes } = this.#program;
-      const items: number[] = [];
-      if (writer.mayClose(state)) {
-        items.push(this.#program.lexeme(lexemes.cat(this.#layout.beforeClose(depth), this.#json.text("}"))));
-      }
-      if (writer.hasMember(state)) {
-        items.push(this.#program.sequence(this.#comma(depth), this.#member(writer, state, id, depth)));
-      }
-      return this.#program.choice(items);
+      const more = writer.hasMember(state) ? this.#member(writer, state, id, depth) : undefined;
+      return this.#closeOrMore("}", depth, writer.mayClose(state), more);
     });
   }
 
@@ -221,14 +255,9 @@ export class SchemaWriter {
 
   #array(shape: ArrayShape, id: string, depth: number): number {
     const program = this.#program;
-    const { lexemes } = program;
-    const layout = this.#layout;
-    const open = program.lexeme(lexemes.cat(this.#json.text("["), layout.afterOpen(depth)));
-    const close = program.lexeme(lexemes.cat(layout.beforeClose(depth), this.#json.text("]")));
-    const empty = program.lexeme(lexemes.cat(this.#json.text("["), layout.inEmpty, this.#json.text("]")));
-    if (shape.unique) return this.#uniqueArray(shape, id, depth, open, close, empty);
-    if (shape.prefix.length === 0 && shape.contains.length === 0) {
-      const items = shape.min === 0 ? [empty] : [];
+    if (shape.unique) return this.#uniqueArray(shape, id, depth);
+    if (shape.prefix.length === 0 && shape.contains.length === 0 && (shape.min > 1 || shape.max < ENDLESS)) {
+      let inside: number | undefined;
       if (shape.max > 0 && this.#isProductive(shape.rest)) {
         const item = this.#value(shape.rest, depth + 1);
         const more = program.repeat(
@@ -236,9 +265,10 @@ export class SchemaWriter {
           Math.max(0, shape.min - 1),
           shape.max - 1,
         );
-        items.push(program.sequence(open, item, more, close));
+        const close = program.lexeme(program.lexemes.cat(this.#layout.beforeClose(depth), this.#json.text("]")));
+        inside = program.sequence(item, more, close);
       }
-      return program.choice(items);
+      return this.#container("[", "]", depth, shape.min === 0, inside);
     }
     const walk = new ArrayWalk(shape, this.#reader, (f) => this.#isProductive(f));
     const item = (state: readonly number[]): number =>
@@ -248,17 +278,14 @@ export class SchemaWriter {
         ),
       );
     const after = (state: readonly number[]): number =>
-      program.keyedRule(`j${id}@${depth} ${state}`, () => {
-        const items = walk.mayClose(state) ? [close] : [];
-        if (walk.steps(state).length > 0) items.push(program.sequence(this.#comma(depth), item(state)));
-        return program.choice(items);
-      });
-    const items = walk.mayClose(walk.start) ? [empty] : [];
-    if (walk.steps(walk.start).length > 0) items.push(program.sequence(open, item(walk.start)));
-    return program.choice(items);
+      program.keyedRule(`j${id}@${depth} ${state}`, () =>
+        this.#closeOrMore("]", depth, walk.mayClose(state), walk.steps(state).length > 0 ? item(state) : undefined),
+      );
+    const inside = walk.steps(walk.start).length > 0 ? item(walk.start) : undefined;
+    return this.#container("[", "]", depth, walk.mayClose(walk.start), inside);
   }
 
-  #uniqueArray(shape: ArrayShape, id: string, depth: number, open: number, close: number, empty: number): number {
+  #uniqueArray(shape: ArrayShape, id: string, depth: number): number {
     const program = this.#program;
     const choices = this.#uniqueChoices(shape, "");
     const most = Math.min(shape.max, choices.length);
@@ -273,14 +300,10 @@ export class SchemaWriter {
         return program.choice(items);
       });
     const after = (seen: readonly number[]): number =>
-      program.keyedRule(`v${id}@${depth} ${seen}`, () => {
-        const items = seen.length >= shape.min ? [close] : [];
-        if (seen.length < most) items.push(program.sequence(this.#comma(depth), item(seen)));
-        return program.choice(items);
-      });
-    const items = shape.min === 0 ? [empty] : [];
-    if (most > 0) items.push(program.sequence(open, item([])));
-    return program.choice(items);
+      program.keyedRule(`v${id}@${depth} ${seen}`, () =>
+        this.#closeOrMore("]", depth, seen.length >= shape.min, seen.length < most ? item(seen) : undefined),
+      );
+    return this.#container("[", "]", depth, shape.min === 0, most > 0 ? item([]) : undefined);
   }
 
   /** The texts a `uniqueItems` array may hold; refused when they are not few and simple. */
@@ -322,6 +345,9 @@ interface ObjectState {
   readonly seen: bigint;
   readonly count: number;
   readonly met: number;
+  /** Names that may still come, and how many of them must: both follow from the above. */
+  readonly open: number;
+  readonly required: number;
 }
 
 interface Member {
@@ -338,6 +364,7 @@ class ObjectWriter {
   readonly #extras: ObjectPlan["extras"];
   readonly #impossible: boolean;
   readonly #anyOrder: boolean;
+  readonly #bits: readonly bigint[];
   readonly #counting: boolean;
   /** Required names from index i on. */
   readonly #requiredFrom: number[];
@@ -350,6 +377,7 @@ class ObjectWriter {
     this.#impossible = plan.names.some((name) => name.required && !isProductive(name.value));
     this.#names = plan.names.filter((name) => isProductive(name.value));
     this.#extras = plan.extras.filter((extra) => isProductive(extra.value));
+    this.#bits = anyOrder ? this.#names.map((_, i) => 1n << BigInt(i)) : [];
     this.#counting = plan.min > 0 || plan.max !== Number.POSITIVE_INFINITY;
     this.#requiredFrom = new Array<number>(this.#names.length + 1).fill(0);
     for (let i = this.#names.length - 1; i >= 0; i--) {
@@ -366,11 +394,11 @@ class ObjectWriter {
   }
 
   start(): ObjectState {
-    return { at: 0, seen: 0n, count: 0, met: 0 };
+    return { at: 0, seen: 0n, count: 0, met: 0, open: this.#names.length, required: this.#requiredFrom[0] as number };
   }
 
   key(state: ObjectState): string {
-    return `${state.at},${state.seen},${state.count},${state.met}`;
+    return `${state.at},${state.seen.toString(36)},${state.count},${state.met}`;
   }
 
   isPossible(): boolean {
@@ -378,7 +406,7 @@ class ObjectWriter {
   }
 
   mayClose(state: ObjectState): boolean {
-    return this.#requiredLeft(state) === 0 && state.count >= this.#plan.min && state.met === this.#plan.demands;
+    return state.required === 0 && state.count >= this.#plan.min && state.met === this.#plan.demands;
   }
 
   hasMember(state: ObjectState): boolean {
@@ -395,8 +423,15 @@ class ObjectWriter {
     for (const i of openNames) {
       const { name, value, required } = this.#names[i] as { name: string; value: Formula; required: boolean };
       const to = this.#anyOrder
-        ? { ...state, count, seen: state.seen | (1n << BigInt(i)) }
-        : { ...state, count, at: i + 1 };
+        ? this.#withSeen(state, i, count)
+        : {
+            at: i + 1,
+            seen: 0n,
+            count,
+            met: state.met,
+            open: this.#names.length - i - 1,
+            required: this.#requiredFrom[i + 1] as number,
+          };
       add({ name, keys: 0, value, to });
       if (required && !this.#anyOrder) return out;
     }
@@ -404,11 +439,13 @@ class ObjectWriter {
       // Members that fulfil a demand come last: a later member of the same key would take their place.
       if (extra.proves === 0 && state.met !== 0) continue;
       if (extra.proves !== 0 && (state.met | extra.proves) === state.met) continue;
-      if (extra.proves !== 0 && this.#requiredLeft(state) > 0) continue;
+      if (extra.proves !== 0 && state.required > 0) continue;
       add({
         keys: extra.keys,
         value: extra.value,
-        to: { ...state, count, met: state.met | extra.proves, at: this.#anyOrder ? 0 : this.#names.length },
+        to: this.#anyOrder
+          ? { ...state, count, met: state.met | extra.proves }
+          : { ...state, count, met: state.met | extra.proves, at: this.#names.length, open: 0 },
       });
     }
     return out;
@@ -426,15 +463,15 @@ class ObjectWriter {
 
   #openNames(state: ObjectState): number[] {
     const out: number[] = [];
-    for (let i = this.#anyOrder ? 0 : state.at; i < this.#names.length; i++) {
-      if (((state.seen >> BigInt(i)) & 1n) === 0n) out.push(i);
-    }
+    if (!this.#anyOrder) for (let i = state.at; i < this.#names.length; i++) out.push(i);
+    else for (const [i, bit] of this.#bits.entries()) if ((state.seen & bit) === 0n) out.push(i);
     return out;
   }
 
-  #requiredLeft(state: ObjectState): number {
-    if (!this.#anyOrder) return this.#requiredFrom[state.at] as number;
-    return this.#openNames(state).filter((i) => this.#names[i]?.required).length;
+  #withSeen(state: ObjectState, index: number, count: number): ObjectState {
+    const required = state.required - (this.#names[index]?.required ? 1 : 0);
+    const seen = state.seen | (this.#bits[index] as bigint);
+    return { at: 0, seen, count, met: state.met, open: state.open - 1, required };
   }
 
   #counted(count: number): number {
@@ -445,10 +482,10 @@ class ObjectWriter {
   #canFinish(state: ObjectState): boolean {
     const { min, max } = this.#plan;
     const proofs = this.#proofs[state.met] as number;
-    if (state.count + this.#requiredLeft(state) + proofs > max) return false;
+    if (state.count + state.required + proofs > max) return false;
     if (proofs === Number.POSITIVE_INFINITY) return false;
     if (state.count >= min) return true;
-    const names = state.met === 0 ? this.#openNames(state).length : 0;
+    const names = state.met === 0 ? state.open : 0;
     const others = this.#extras.some((extra) => extra.proves === 0) && state.met === 0;
     return others || state.count + names + proofs >= min;
   }

@@ -26,9 +26,6 @@ export interface TokenTrie {
   readonly maxDepth: number;
 }
 
-/** Longest run of JSON-safe characters with a slice of its own; longer limits use the next smaller slice. */
-const MAX_SLICE_LENGTH = 32;
-
 export class Vocabulary {
   readonly vocabSize: number;
   /** 32-bit words in a mask: bit `id & 31` of word `id >> 5`. */
@@ -45,10 +42,8 @@ export class Vocabulary {
   /** Marks ids that stand for text (not special, not padding). */
   readonly ordinary: Uint8Array;
   readonly #bytes: (Uint8Array | undefined)[];
-  readonly #safeTokens: { readonly id: number; readonly length: number }[];
-  readonly #safeMasks = new Map<number, Int32Array>();
-  readonly #safeTries = new Map<number, TokenTrie>();
-  readonly #longestSafe: number;
+  /** By length in characters. */
+  readonly #safeMasks: readonly Int32Array[];
   #blanks: Int32Array | undefined;
 
   constructor(source: TokenSource) {
@@ -79,17 +74,11 @@ export class Vocabulary {
       else unique.push(id);
     }
     this.duplicates = Int32Array.from(duplicates);
-    this.#safeTokens = [];
-    const safe = new Uint8Array(source.vocabSize);
-    for (const id of unique) {
-      const length = safeLength(this.bytesOf(id));
-      if (length < 0) continue;
-      safe[id] = 1;
-      this.#safeTokens.push({ id, length });
-    }
-    this.#longestSafe = this.#safeTokens.reduce((most, token) => Math.max(most, token.length), 0);
+    const lengths = new Int32Array(source.vocabSize).fill(-1);
+    for (const id of unique) lengths[id] = safeLength(this.bytesOf(id));
+    this.#safeMasks = this.#makeSafeMasks(unique, lengths);
     this.trie = this.#build(unique);
-    this.unsafeTrie = this.#build(unique.filter((id) => safe[id] === 0));
+    this.unsafeTrie = this.#build(unique.filter((id) => (lengths[id] as number) < 0));
   }
 
   /** UTF-8 bytes of an ordinary token; empty for special and padding ids. */
@@ -119,44 +108,29 @@ export class Vocabulary {
     return mask;
   }
 
-  /** The slice to use when `length` JSON-safe characters may follow: at most that long, Infinity for all. */
-  slice(length: number): number {
-    return length >= this.#longestSafe ? Number.POSITIVE_INFINITY : Math.min(length, MAX_SLICE_LENGTH);
+  /** Tokens that are whole runs of at most `length` JSON-safe characters; shared, not to be written to. */
+  safeMask(length: number): Int32Array {
+    return this.#safeMasks[Math.min(length, this.#safeMasks.length - 1)] as Int32Array;
   }
 
-  /** Tokens that are whole runs of at most `slice` JSON-safe characters; shared, not to be written to. */
-  safeMask(slice: number): Int32Array {
-    let mask = this.#safeMasks.get(slice);
-    if (mask === undefined) {
-      mask = this.#makeSafeMask(slice);
-      this.#safeMasks.set(slice, mask);
+  /** @param lengths of safe tokens in characters, -1 for others. One mask for each length up to the longest. */
+  #makeSafeMasks(ids: ArrayLike<number>, lengths: Int32Array): Int32Array[] {
+    const buckets: number[][] = [[]];
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i] as number;
+      const length = lengths[id] as number;
+      if (length < 0) continue;
+      while (buckets.length <= length) buckets.push([]);
+      (buckets[length] as number[]).push(id);
     }
-    return mask;
-  }
-
-  /** What {@link safeMask} of the same slice leaves out: unsafe tokens and longer safe runs. */
-  restTrie(slice: number): TokenTrie {
-    if (slice === Number.POSITIVE_INFINITY) return this.unsafeTrie;
-    let trie = this.#safeTries.get(slice);
-    if (trie === undefined) {
-      const covered = this.safeMask(slice);
-      const rest: number[] = [];
-      for (let i = 0; i < this.trie.size; i++) {
-        const id = this.trie.token[i] as number;
-        if (id >= 0 && (((covered[id >> 5] as number) >>> (id & 31)) & 1) === 0) rest.push(id);
-      }
-      trie = this.#build(rest);
-      this.#safeTries.set(slice, trie);
+    const masks: Int32Array[] = [];
+    let mask = new Int32Array(this.maskWords);
+    for (const bucket of buckets) {
+      mask = mask.slice();
+      for (const id of bucket) mask[id >> 5] = (mask[id >> 5] as number) | (1 << (id & 31));
+      masks.push(mask);
     }
-    return trie;
-  }
-
-  #makeSafeMask(length: number): Int32Array {
-    const mask = new Int32Array(this.maskWords);
-    for (const token of this.#safeTokens) {
-      if (token.length <= length) mask[token.id >> 5] = (mask[token.id >> 5] as number) | (1 << (token.id & 31));
-    }
-    return mask;
+    return masks;
   }
 
   /** Ids by bytes, then by id. Sorts on the first six bytes packed into a number and falls back to comparing. */
