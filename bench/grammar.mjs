@@ -12,8 +12,8 @@
 import { createReadStream, readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { createGunzip, gunzipSync } from "node:zlib";
-import { resolveModel } from "../dist/weights/index.js";
 import { GrammarCompiler, parseJsonText, Vocabulary } from "../dist/grammar/index.js";
+import { resolveModel } from "../dist/weights/index.js";
 
 /** Models of the catalog whose tokenizers the names stand for. */
 const VOCABULARIES = { smollm2: "smollm2-135m", qwen: "qwen2.5-coder-0.5b", gemma: "gemma3-270m" };
