@@ -1,11 +1,19 @@
 // One measurement of this engine, in process; run by run.mjs, prints one JSON line.
-//   node ours.mjs MODEL THREADS
+//   node ours.mjs MODEL THREADS CASES [OPTIONS]
+// CASES: prefill512, decodeB or decodeBxCONTEXT, joined by commas. OPTIONS: engine options as JSON.
 import { Engine } from "../dist/index.js";
+import { median } from "./record.mjs";
 
-const [, , model, threadsText] = process.argv;
-const engine = await Engine.load(model, { threads: Number(threadsText), contextLength: 1024, maxRunningRequests: 64 });
+const [, , model, threadsText, casesText, optionsText = "{}"] = process.argv;
+const cases = casesText.split(",");
+const longest = Math.max(512, ...cases.map((name) => Number(/x(\d+)$/.exec(name)?.[1] ?? 128))) + 64;
+const engine = await Engine.load(model, {
+  threads: Number(threadsText),
+  contextLength: longest + 8,
+  maxRunningRequests: 64,
+  ...JSON.parse(optionsText),
+});
 const tokens = (count, salt) => Array.from({ length: count }, (_, i) => 300 + ((i * 7919 + salt * 104729) % 5000));
-const median = (xs) => [...xs].sort((a, b) => a - b)[xs.length >> 1];
 const greedy = (maxNewTokens) => ({ temperature: 0, maxNewTokens, ignoreEos: true });
 const result = { engine: "sglang-ts", kernels: engine.stats().kernels };
 
@@ -15,15 +23,16 @@ async function run(inputIds, maxNewTokens, onTokens) {
     if (chunk.tokenIdsDelta.length > 0) onTokens?.(chunk.tokenIdsDelta.length);
 }
 
-await run(tokens(64, 9999), 2);
-const rates = [];
-for (let round = 0; round < 5; round++) {
-  await engine.flushCache({ timeoutSeconds: 5 });
-  const started = performance.now();
-  await run(tokens(512, round), 1);
-  rates.push(512e3 / (performance.now() - started));
+async function prefill(count) {
+  const rates = [];
+  for (let round = 0; round < 3; round++) {
+    await engine.flushCache({ timeoutSeconds: 5 });
+    const started = performance.now();
+    await run(tokens(count, round), 1);
+    rates.push((count * 1e3) / (performance.now() - started));
+  }
+  return median(rates);
 }
-result.prefill512 = median(rates);
 
 // How late a 60 Hz timer of the same process is while requests run: the event loop must stay free.
 const FRAME = 1000 / 60;
@@ -42,10 +51,11 @@ function watchTimer() {
   };
 }
 
-for (const batch of [1, 8, 32]) {
+/** Tokens per second of a full batch; the prompts of one round are computed before it is measured. */
+async function decode(batch, context) {
   const perRound = [];
-  const stopTimer = watchTimer();
-  for (let round = 0; round < 3; round++) {
+  // A context of a thousand tokens for each of 32 requests takes minutes to compute: once has to do.
+  for (let round = 0; round < (batch * context > 8192 ? 1 : 2); round++) {
     await engine.flushCache({ timeoutSeconds: 5 });
     // Counts tokens from the moment every request has its first one: decode only, at full batch.
     let running = 0;
@@ -55,7 +65,7 @@ for (const batch of [1, 8, 32]) {
     await Promise.all(
       Array.from({ length: batch }, (_, i) => {
         let first = true;
-        return run(tokens(128, 1000 * round + i), 33 + (batch > 1 ? 8 : 0), (n) => {
+        return run(tokens(context, 1000 * round + i), 33 + (batch > 1 ? 16 : 0), (n) => {
           if (first) {
             first = false;
             if (++running === batch) started = performance.now();
@@ -70,8 +80,19 @@ for (const batch of [1, 8, 32]) {
     );
     perRound.push((counted * 1e3) / (ended - started));
   }
-  result[`decode${batch}`] = median(perRound);
-  result[`timerLate${batch}`] = stopTimer();
+  return median(perRound);
+}
+
+await run(tokens(64, 9999), 2);
+for (const name of cases) {
+  if (name.startsWith("prefill")) {
+    result[name] = await prefill(Number(name.slice("prefill".length)));
+    continue;
+  }
+  const [, batch, context] = /^decode(\d+)(?:x(\d+))?$/.exec(name);
+  const stopTimer = watchTimer();
+  result[name] = await decode(Number(batch), Number(context ?? 128));
+  result[`timerLate ${name}`] = stopTimer();
 }
 result.rssBytes = process.memoryUsage.rss();
 result.memory = engine.stats().memory;

