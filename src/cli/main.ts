@@ -11,6 +11,7 @@ import { registerInspectCommand } from "./inspect.js";
 import { registerModelsCommand } from "./models.js";
 import { registerServeCommand } from "./serve.js";
 import { normalizeFlags } from "./server-args.js";
+import { registerSimulateCommand } from "./simulate.js";
 
 /** What a shell reports for a program that SIGPIPE ended. */
 const BROKEN_PIPE = 141;
@@ -37,6 +38,7 @@ export function createProgram(): Command {
   registerCacheCommand(program);
   registerInspectCommand(program);
   registerGrammarCommand(program);
+  registerSimulateCommand(program);
   // Subcommands copy neither of these from their parent.
   for (const command of program.commands)
     command.exitOverride().showSuggestionAfterError(true).showHelpAfterError("(add --help for the list of options)");

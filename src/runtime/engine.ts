@@ -28,8 +28,7 @@ import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { RowOutput } from "./batch.js";
 import { describeCacheTree } from "./cache-tree.js";
 import { ChunkStream } from "./chunk-stream.js";
-import { type EngineConfig, prefillStepTokens } from "./config.js";
-import { FairShare } from "./fair-share.js";
+import type { EngineConfig } from "./config.js";
 import { type LoadOptions, loadEngineParts } from "./load.js";
 import type { ModelRunner } from "./model-runner.js";
 import { AnswerOutput, ProbeOutput, TokenTexts } from "./output.js";
@@ -38,6 +37,7 @@ import { checkLogprobs, fitPrompt, type LongTextEncoder, PromptEncoder } from ".
 import { createRandom } from "./random.js";
 import { type Probe, Req } from "./request.js";
 import { Scheduler } from "./scheduler.js";
+import { schedulerOptions } from "./scheduler-options.js";
 import { type SessionNode, Sessions } from "./sessions.js";
 import { StopMatcher } from "./stop-matcher.js";
 import { TimeSlices } from "./time-slices.js";
@@ -88,23 +88,7 @@ export class Engine implements EngineApi {
     this.#encoder = new PromptEncoder(tokenizer, runner.vocabSize, this.#slices, parts.encoders);
     this.#texts = new TokenTexts(tokenizer);
     this.#random = createRandom(config.randomSeed);
-    this.#scheduler = new Scheduler(runner, {
-      stepTokens: Math.min(prefillStepTokens(config), runner.maxTokens),
-      maxRunningRequests: config.maxRunningRequests,
-      maxQueuedRequests: config.maxQueuedRequests,
-      policy: config.schedulePolicy,
-      byPriority: config.enablePriorityScheduling,
-      preemptionThreshold: config.prioritySchedulingPreemptionThreshold,
-      fairShare: config.enableTenantFairness ? new FairShare(config.tenantQuantum) : null,
-      conservativeness: config.scheduleConservativeness,
-      disableRadixCache: config.disableRadixCache,
-      radixEvictionPolicy: config.radixEvictionPolicy,
-      overlap: !config.disableOverlapSchedule,
-      decodeLogInterval: config.decodeLogInterval,
-      watchdogTimeout: config.watchdogTimeout,
-      strict: parts.strict ?? false,
-      random: createRandom(config.randomSeed),
-    });
+    this.#scheduler = new Scheduler(runner, schedulerOptions(config, runner, { strict: parts.strict ?? false }));
   }
 
   /**

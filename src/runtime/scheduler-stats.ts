@@ -31,12 +31,16 @@ export class SchedulerStats {
   genThroughput = 0;
   readonly #decodeLogInterval: number;
   readonly #hits: { cached: number; computed: number }[] = [];
-  #intervalStart = performance.now();
+  readonly #now: () => number;
+  #intervalStart: number;
   #intervalTokens = 0;
   #intervalSteps = 0;
 
-  constructor(decodeLogInterval: number) {
+  /** @param now milliseconds; a simulation has a clock of its own */
+  constructor(decodeLogInterval: number, now: () => number = () => performance.now()) {
     this.#decodeLogInterval = decodeLogInterval;
+    this.#now = now;
+    this.#intervalStart = now();
   }
 
   get cacheHitRate(): number {
@@ -57,7 +61,7 @@ export class SchedulerStats {
       hit.computed += end - start;
       if (req.cachedTokens !== null) continue;
       fresh++;
-      req.admittedAt = performance.now();
+      req.admittedAt = this.#now();
       req.cachedTokens = start;
       hit.cached += start;
       this.counters.promptTokens += req.promptLength;
@@ -76,7 +80,7 @@ export class SchedulerStats {
   /** A decode batch is about to run. */
   decode(load: Load): void {
     this.counters.decodeSteps++;
-    if (this.#intervalSteps === 0) this.#intervalStart = performance.now();
+    if (this.#intervalSteps === 0) this.#intervalStart = this.#now();
     if (++this.#intervalSteps < this.#decodeLogInterval) return;
     this.endInterval();
     logger.info(
@@ -105,9 +109,9 @@ export class SchedulerStats {
 
   /** Closes the interval that throughput is measured over: it is full, or nothing runs any more. */
   endInterval(): void {
-    const seconds = (performance.now() - this.#intervalStart) / 1000;
+    const seconds = (this.#now() - this.#intervalStart) / 1000;
     if (this.#intervalSteps > 0 && seconds > 0) this.genThroughput = this.#intervalTokens / seconds;
-    this.#intervalStart = performance.now();
+    this.#intervalStart = this.#now();
     this.#intervalTokens = 0;
     this.#intervalSteps = 0;
   }

@@ -42,6 +42,8 @@ export interface SchedulerOptions extends PrefillOptions {
   watchdogTimeout: number;
   /** Check page accounting after every step and throw, instead of logging when idle. For tests. */
   strict: boolean;
+  /** Milliseconds; a simulation has a clock of its own. @default performance.now */
+  now?: () => number;
 }
 
 export class Scheduler {
@@ -75,7 +77,7 @@ export class Scheduler {
     this.#runner = new BatchRunner(runner);
     this.#prefill = new PrefillQueue(this.kv, options);
     this.#decode = new DecodeSet(this.kv, options.conservativeness);
-    this.#stats = new SchedulerStats(options.decodeLogInterval);
+    this.#stats = new SchedulerStats(options.decodeLogInterval, options.now);
     this.#done = this.#run();
   }
 

@@ -1,0 +1,31 @@
+/** EngineConfig as the scheduler takes it: the same for an engine and for a simulation of one. */
+import { type EngineConfig, prefillStepTokens } from "./config.js";
+import { FairShare } from "./fair-share.js";
+import type { ModelRunner } from "./model-runner.js";
+import { createRandom } from "./random.js";
+import type { SchedulerOptions } from "./scheduler.js";
+
+export function schedulerOptions(
+  config: EngineConfig,
+  runner: ModelRunner,
+  { strict, now }: Pick<SchedulerOptions, "strict" | "now">,
+): SchedulerOptions {
+  return {
+    stepTokens: Math.min(prefillStepTokens(config), runner.maxTokens),
+    maxRunningRequests: config.maxRunningRequests,
+    maxQueuedRequests: config.maxQueuedRequests,
+    policy: config.schedulePolicy,
+    byPriority: config.enablePriorityScheduling,
+    preemptionThreshold: config.prioritySchedulingPreemptionThreshold,
+    fairShare: config.enableTenantFairness ? new FairShare(config.tenantQuantum) : null,
+    conservativeness: config.scheduleConservativeness,
+    disableRadixCache: config.disableRadixCache,
+    radixEvictionPolicy: config.radixEvictionPolicy,
+    overlap: !config.disableOverlapSchedule,
+    decodeLogInterval: config.decodeLogInterval,
+    watchdogTimeout: config.watchdogTimeout,
+    random: createRandom(config.randomSeed),
+    strict,
+    now,
+  };
+}
