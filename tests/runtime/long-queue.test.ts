@@ -13,7 +13,7 @@ const PROMPT = 40;
 const MAX_RUNNING = 8;
 
 function queueOf(count: number, policy: (typeof SCHEDULE_POLICIES)[number]) {
-  const kv = new KvCache({ pages: 4096, pageSize: 1, disableRadixCache: false });
+  const kv = new KvCache({ pages: 4096, pageSize: 1, disableRadixCache: false, evictionPolicy: "lru" });
   const queue = new PrefillQueue(kv, {
     policy,
     random: createRandom(1),

@@ -84,5 +84,13 @@ export class CostRunner implements ModelRunner {
     );
   }
 
+  setMask(): void {
+    throw new Error("A simulated request has no constraint.");
+  }
+
+  supplyMasks(): boolean {
+    throw new Error("A simulated request has no constraint.");
+  }
+
   async close(): Promise<void> {}
 }

@@ -47,6 +47,14 @@ export class StepRecorder implements ModelRunner {
     return outputs;
   }
 
+  setMask(index: number, mask: Uint32Array): void {
+    this.#runner.setMask(index, mask);
+  }
+
+  supplyMasks(ticket: number, masks: Int32Array): boolean {
+    return this.#runner.supplyMasks(ticket, masks);
+  }
+
   close(): Promise<void> {
     return this.#runner.close();
   }

@@ -47,9 +47,13 @@ describe("simulate", () => {
   });
 
   it("lets requests that arrive during a step go with the next one, and jumps over idle time", async () => {
-    const report = await simulate([one(0, 100, 5), one(3, 50, 5), one(1e7, 100, 5)], PROFILE);
-    // The second waits for the rest of the first step: 12 ms from 0, then its own prefill of 7 ms.
-    expect(report.firstTokenMs.p99).toBeCloseTo(12 - 3 + 7);
+    const trace = [one(0, 100, 5), one(3, 50, 5), one(1e7, 100, 5)];
+    const plain = await simulate(trace, PROFILE, { disableOverlapSchedule: true });
+    // The second waits for the rest of the first step, which takes 12 ms, then for its own prefill of 7 ms.
+    expect(plain.firstTokenMs.p99).toBeCloseTo(12 - 3 + 7);
+    // Overlapped, a decode step of the first is queued already.
+    const report = await simulate(trace, PROFILE);
+    expect(report.firstTokenMs.p99).toBeCloseTo(12 - 3 + 2.1 + 7);
     expect(report.seconds).toBeGreaterThan(1e4);
     expect(report.wallSeconds).toBeLessThan(10);
   });
