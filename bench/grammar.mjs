@@ -2,12 +2,13 @@
  * Schemas through the grammar engine, in the layout of MaskBench: which pass, which are refused, what is wrongly
  * accepted or refused, and what compiling and masks cost.
  *
- *   npm run bench:grammar -- --data FILE.jsonl.gz --vocab smollm2|qwen|FILE.gguf [--json FILE] [--order declared|any]
- *     [--limit N] [--fail FILE]
+ *   npm run bench:grammar -- --data FILE.jsonl.gz --vocab smollm2|qwen|gemma|FILE.gguf [--json FILE]
+ *     [--order any|declared] [--limit N] [--fail FILE]
  *
  * FILE.jsonl.gz has one schema per line: {id, schema, tests: [{valid, data}]}. Instances are read token by token (longest
- * match over the vocabulary); a mask is made at every position and checked against the token that comes. `--vocab` is a
- * model the machine has: a GGUF file, or a name that SGLANG_VOCAB_<NAME> points to a GGUF file for.
+ * match over the vocabulary); a mask is made at every position and checked against the token that comes. A mask is cold
+ * the first time a grammar is asked for it. Instances come in any order of properties, and so the grammars allow any
+ * (`--order declared` asks for the order of the schema). `--vocab` names a model of the catalog, or a model file.
  */
 import { createReadStream, readFileSync, writeFileSync } from "node:fs";
 import { createInterface } from "node:readline";
@@ -285,7 +286,7 @@ function readOptions(args) {
   const out = {
     data: process.env.SGLANG_SCHEMA_DATA,
     vocab: "smollm2",
-    order: "declared",
+    order: "any",
     json: undefined,
     fail: undefined,
     limit: Number.POSITIVE_INFINITY,

@@ -1,6 +1,7 @@
 /** A schema document: its dialect, and where references lead. */
 import { SglangError } from "../core/errors.js";
 import type { JsonObject, JsonValue } from "./json-text.js";
+import { HOLDS_NAMED_SCHEMAS, HOLDS_SCHEMAS } from "./schema-keywords.js";
 
 /** Later drafts know more keywords; the number is the draft's, 2019 and 2020 for the dated ones. */
 type Draft = 3 | 4 | 6 | 7 | 2019 | 2020;
@@ -119,9 +120,12 @@ export class SchemaDocument {
         add(`${base}#${anchor}`, here);
         if (keyword === "$dynamicAnchor") this.#dynamicAnchors.set(anchor, (this.#dynamicAnchors.get(anchor) ?? 0) + 1);
       }
+      const escaped = (key: string): string => key.replaceAll("~", "~0").replaceAll("/", "~1");
       for (const [key, value] of node) {
-        if (key === "enum" || key === "const" || key === "default" || key === "examples") continue;
-        visit(value, `${pointer}/${key.replaceAll("~", "~0").replaceAll("/", "~1")}`, base);
+        const at = `${pointer}/${escaped(key)}`;
+        if (HOLDS_SCHEMAS.has(key)) visit(value, at, base);
+        else if (HOLDS_NAMED_SCHEMAS.has(key) && value instanceof Map)
+          for (const [name, schema] of value) visit(schema, `${at}/${escaped(name)}`, base);
       }
     };
     add(this.baseUri, { node: this.root, pointer: "#", base: this.baseUri });

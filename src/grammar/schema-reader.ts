@@ -16,6 +16,7 @@ import { isTrackable } from "./number-range.js";
 import type { NumberTerm } from "./number-term.js";
 import { regexToExpression } from "./regex.js";
 import type { SchemaDocument } from "./schema-document.js";
+import { KEYWORDS } from "./schema-keywords.js";
 import {
   ALL_VALUES,
   ANY_ARRAY,
@@ -265,6 +266,7 @@ export class SchemaReader implements PartOracle {
     const { node } = atom;
     const ref = node.get("$ref");
     if (ref !== undefined && this.document.refHidesSiblings) return this.#reference(atom, "$ref", ref);
+    this.#reportIgnored(atom);
     let set = this.#typed(atom);
     const and = (other: ValueSet): void => {
       this.#pointer = atom.pointer;
@@ -290,6 +292,15 @@ export class SchemaReader implements PartOracle {
     this.#dependencies(atom, and);
     this.#pointer = atom.pointer;
     return set;
+  }
+
+  #reportIgnored(atom: Atom): void {
+    for (const keyword of atom.node.keys()) {
+      const known = KEYWORDS.get(keyword);
+      if (known !== undefined && known.status !== "reported") continue;
+      const what = known === undefined ? "is not a keyword of JSON Schema" : "is an annotation by definition";
+      this.warnings.push(`${atom.pointer}: ${JSON.stringify(keyword)} ${what} and restricts nothing.`);
+    }
   }
 
   #schemas(atom: Atom, keyword: string): Formula[] {
