@@ -12,7 +12,7 @@ const FLOORS: Record<string, readonly string[]> = {
   grammar: ["core"],
   graph: ["core", "native"],
   models: ["core", "graph", "weights", "types:native"],
-  runtime: ["core", "native", "weights", "tokenizer", "graph", "models"],
+  runtime: ["core", "native", "weights", "tokenizer", "grammar", "graph", "models"],
   lang: ["core", "types:runtime"],
   server: ["core", "runtime"],
   cli: ["core", "native", "weights", "tokenizer", "grammar", "graph", "models", "runtime", "lang", "server"],

@@ -321,6 +321,23 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
     key: "disableRadixCache",
   },
   {
+    flag: "--grammar-backend",
+    kind: "string",
+    choices: ["native", "none"],
+    help: "enforce constraints (json_schema, regex, ebnf, ...) or refuse them",
+    group: RUNTIME,
+    target: "engine",
+    key: "grammarBackend",
+  },
+  {
+    flag: "--constrained-json-disable-any-whitespace",
+    kind: "boolean",
+    help: "JSON under a constraint has no white space between its tokens",
+    group: RUNTIME,
+    target: "engine",
+    key: "constrainedJsonDisableAnyWhitespace",
+  },
+  {
     flag: "--radix-eviction-policy",
     kind: "string",
     choices: ["lru", "lfu", "fifo", "mru", "filo", "priority"],
@@ -493,7 +510,6 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
 ];
 
 const GPU = "it steers GPUs or clusters, and this engine runs on one machine's CPU";
-const STRUCTURED = "structured output is not part of this version";
 const LORA = "LoRA serving is not part of this version";
 
 /** Flags of SGLang that are understood and refused, with the reason. Prefix match: `--lora` covers `--lora-paths`. */
@@ -525,8 +541,10 @@ export const UNSUPPORTED_FLAGS: readonly (readonly [prefix: string, reason: stri
   ["--tokenizer-path", "the tokenizer comes with the model"],
   ["--tokenizer-mode", "there is one tokenizer implementation"],
   ["--skip-tokenizer-init", "the engine always loads the tokenizer"],
-  ["--grammar-backend", STRUCTURED],
-  ["--constrained-json", STRUCTURED],
+  [
+    "--constrained-json-whitespace-pattern",
+    "white space is flexible or, with --constrained-json-disable-any-whitespace, none",
+  ],
   ["--enable-lora", LORA],
   ["--lora", LORA],
   ["--max-lora", LORA],

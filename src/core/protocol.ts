@@ -51,9 +51,28 @@ export interface LogprobRequest {
   tokenIds?: readonly number[];
 }
 
+/** What an answer must look like as a whole. Enforced token by token, exactly; what cannot be enforced is refused by name. */
+export type Constraint =
+  /** A JSON value that fits. `schema`: plain data, or its JSON text, which keeps the order of all properties. */
+  | { type: "jsonSchema"; schema: unknown }
+  /** Any JSON object. */
+  | { type: "jsonObject" }
+  /** ECMAScript syntax; the whole answer matches. */
+  | { type: "regex"; pattern: string }
+  /** XGrammar's EBNF; matching begins at the rule `root`. */
+  | { type: "ebnf"; grammar: string }
+  /** A subset of Lark; matching begins at the rule `start`. */
+  | { type: "lark"; grammar: string }
+  | { type: "choices"; choices: readonly string[] }
+  /** Free text with constrained spans; both of SGLang's spellings, plain data or JSON text. */
+  | { type: "structuralTag"; tag: unknown };
+
 export interface GenerateRequest {
   prompt: Prompt;
   samplingParams?: Partial<SamplingParams>;
+  constraint?: Constraint;
+  /** With a constraint: steer the answer so that it is complete within maxNewTokens. @default false */
+  closeOnBudget?: boolean;
   /** Request id; made up when absent. With n > 1 answer i is `${rid}_${i}`. Must not be in use. */
   rid?: string;
   /** Ask for logprobs; absent = none. */
@@ -261,6 +280,18 @@ export interface EngineStats {
     /** Running requests that gave way to a higher priority. */
     preemptions: number;
     evictedTokens: number;
+  };
+  /** Requests with a constraint, and what came of their grammars. */
+  grammar: {
+    /** Waiting for their grammar now. */
+    waiting: number;
+    requests: number;
+    cacheHits: number;
+    /** Grammars compiled, and the seconds that took, waiting included. */
+    compiled: number;
+    compileSeconds: number;
+    refused: number;
+    aborted: number;
   };
   /** `pauseGeneration` was called and `continueGeneration` was not. */
   isPaused: boolean;

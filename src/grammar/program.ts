@@ -36,6 +36,7 @@ export class Program {
   readonly nodes = new RecordTable();
   readonly #rules: Rule[] = [];
   readonly #keyed = new Map<string, number>();
+  #scopes = 0;
   /** Matches the empty text. */
   readonly empty: number;
   /** Matches nothing. */
@@ -46,6 +47,11 @@ export class Program {
     this.encoder = encoder;
     this.never = this.lexeme(NEVER);
     this.empty = this.lexeme(EPSILON);
+  }
+
+  /** A number for the keys of one writer: several may write into a program, each counting from 0. */
+  newScope(): number {
+    return this.#scopes++;
   }
 
   /** Rules declared so far. */

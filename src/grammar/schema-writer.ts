@@ -40,6 +40,8 @@ const ENDLESS = Number.POSITIVE_INFINITY;
 
 export class SchemaWriter {
   readonly #program: Program;
+  /** Part of every rule key: a program may hold several schemas. */
+  readonly #scope: number;
   readonly #reader: SchemaReader;
   readonly #json: JsonLexemes;
   readonly #layout: Layout;
@@ -51,6 +53,7 @@ export class SchemaWriter {
 
   constructor(program: Program, reader: SchemaReader, options: WriterOptions) {
     this.#program = program;
+    this.#scope = program.newScope();
     this.#reader = reader;
     this.#json = reader.json;
     this.#layout = options.layout;
@@ -154,11 +157,11 @@ export class SchemaWriter {
   #body(made: FormulaPlan, depth: number): number {
     const items = [this.#program.lexeme(made.scalars)];
     made.arrays.forEach((shape, i) => {
-      if (this.#arrayPossible(shape)) items.push(this.#array(shape, `${made.id}.${i}`, depth));
+      if (this.#arrayPossible(shape)) items.push(this.#array(shape, `${this.#scope}.${made.id}.${i}`, depth));
     });
     made.objects.forEach((plan, i) => {
       const writer = new ObjectWriter(plan, (f) => this.#isProductive(f), this.#anyOrder);
-      if (writer.isPossible()) items.push(this.#object(writer, `${made.id}.${i}`, depth));
+      if (writer.isPossible()) items.push(this.#object(writer, `${this.#scope}.${made.id}.${i}`, depth));
     });
     return this.#program.choice(items);
   }

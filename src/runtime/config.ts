@@ -84,6 +84,10 @@ export interface EngineConfig {
   disableRadixCache: boolean;
   /** Which cached prefixes go first when pages are needed (eviction-policy.ts). @default "lru" */
   radixEvictionPolicy: EvictionPolicyName;
+  /** "native": constraints are enforced by this package's grammar room. "none": they are refused. @default "native" */
+  grammarBackend: "native" | "none";
+  /** JSON under a constraint has no white space between its tokens. @default false */
+  constrainedJsonDisableAnyWhitespace: boolean;
   /** Run the plan op by op: slower, same bits; errors name the op. @default false */
   disableCudaGraph: boolean;
   /** The plain loop: process a step's results before the next is queued. Same tokens. @default false */
@@ -138,6 +142,8 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   pageSize: 16,
   disableRadixCache: false,
   radixEvictionPolicy: "lru",
+  grammarBackend: "native",
+  constrainedJsonDisableAnyWhitespace: false,
   disableCudaGraph: false,
   disableOverlapSchedule: false,
   disableCascade: false,
@@ -207,6 +213,8 @@ const CHECKS: { readonly [K in keyof EngineConfig]: Check } = {
   pageSize: oneOf(PAGE_SIZES),
   disableRadixCache: flag,
   radixEvictionPolicy: oneOf(EVICTION_POLICY_NAMES),
+  grammarBackend: oneOf(["native", "none"]),
+  constrainedJsonDisableAnyWhitespace: flag,
   disableCudaGraph: flag,
   disableOverlapSchedule: flag,
   disableCascade: flag,

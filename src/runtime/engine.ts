@@ -23,12 +23,15 @@ import type {
   SessionOptions,
 } from "../core/protocol.js";
 import { resolveSamplingParams, type SamplingParams } from "../core/sampling-params.js";
+import type { CompiledGrammar } from "../grammar/index.js";
 import { createDetokenizer } from "../tokenizer/detokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { RowOutput } from "./batch.js";
 import { describeCacheTree } from "./cache-tree.js";
 import { ChunkStream } from "./chunk-stream.js";
 import type { EngineConfig } from "./config.js";
+import { GrammarConstraint } from "./grammar-constraint.js";
+import { GrammarManager } from "./grammar-manager.js";
 import { type LoadOptions, loadEngineParts } from "./load.js";
 import type { ModelRunner } from "./model-runner.js";
 import { AnswerOutput, ProbeOutput, TokenTexts } from "./output.js";
@@ -42,6 +45,16 @@ import { type SessionNode, Sessions } from "./sessions.js";
 import { StopMatcher } from "./stop-matcher.js";
 import { TimeSlices } from "./time-slices.js";
 
+/** What an engine that takes no constraints reports of them. */
+const NO_GRAMMARS: EngineStats["grammar"] = {
+  waiting: 0,
+  requests: 0,
+  cacheHits: 0,
+  compiled: 0,
+  compileSeconds: 0,
+  refused: 0,
+  aborted: 0,
+};
 /** Prompt tokens the detokenizer sees before the answer, for spaces and split characters at its start. */
 const PROMPT_TAIL = 64;
 /** Nodes of the prefix cache that are shown unless more are asked for. */
@@ -71,6 +84,8 @@ export class Engine implements EngineApi {
   readonly #encoder: PromptEncoder;
   readonly #slices = new TimeSlices();
   readonly #encoders: LongTextEncoder | null;
+  /** null: the engine takes no constraints. */
+  readonly #grammars: GrammarManager | null;
   readonly #texts: TokenTexts;
   readonly #random: Random;
   readonly #rids = new Set<string>();
@@ -86,6 +101,12 @@ export class Engine implements EngineApi {
     this.#runner = runner;
     this.#encoders = parts.encoders;
     this.#encoder = new PromptEncoder(tokenizer, runner.vocabSize, this.#slices, parts.encoders);
+    this.#grammars =
+      config.grammarBackend === "none" || config.isEmbedding
+        ? null
+        : new GrammarManager(tokenizer, runner.vocabSize, this.#slices, {
+            anyWhitespace: !config.constrainedJsonDisableAnyWhitespace,
+          });
     this.#texts = new TokenTexts(tokenizer);
     this.#random = createRandom(config.randomSeed);
     this.#scheduler = new Scheduler(runner, schedulerOptions(config, runner, { strict: parts.strict ?? false }));
@@ -152,6 +173,7 @@ export class Engine implements EngineApi {
   stats(): EngineStats {
     return {
       ...this.#scheduler.stats(),
+      grammar: this.#grammars?.stats() ?? NO_GRAMMARS,
       kernels: this.#runner.kernels,
       memory: { ...this.#runner.memory, rssBytes: process.memoryUsage.rss() },
       uptimeSeconds: (performance.now() - this.#startedAt) / 1000,
@@ -197,6 +219,7 @@ export class Engine implements EngineApi {
   close(): Promise<void> {
     this.#closed ??= (async () => {
       this.#sessions.closeAll();
+      await this.#grammars?.close();
       await this.#scheduler.close();
       await this.#encoders?.close();
       await this.#runner.close();
@@ -212,13 +235,16 @@ export class Engine implements EngineApi {
     const receivedAt = performance.now();
     const { signal, session } = request;
     let node: SessionNode | null = null;
+    let rid = "";
+    let n = 1;
     try {
       if (this.config.isEmbedding)
         throw new SglangError("UNSUPPORTED", "An engine started with --is-embedding cannot generate text.");
       const timer = this.#deadline(request, call);
-      const rid = this.#claimRid(request.rid);
+      rid = this.#claimRid(request.rid);
+      const claimed = rid;
       call.onEnd = () => {
-        this.#rids.delete(rid);
+        this.#rids.delete(claimed);
         node?.ended();
         clearTimeout(timer);
         signal?.removeEventListener("abort", call.abort);
@@ -233,8 +259,13 @@ export class Engine implements EngineApi {
           defaults: this.model.preferredSamplingParams,
         }),
       );
+      n = params.n;
       if (session && params.n > 1) throw invalidField("sampling_params.n", "1 in a session", params.n);
+      // Tokenised while the grammar compiles.
+      const compiling = this.#compile(request, call);
+      compiling?.catch(() => {});
       const encoded = call.aborted ? null : await this.#encoder.encode(request.prompt);
+      const grammar = call.aborted ? null : await compiling;
       await this.#slices.run(() => {
         if (!encoded || call.aborted) {
           call.endAborted(rid, params.n);
@@ -245,15 +276,41 @@ export class Engine implements EngineApi {
         if (session) [prompt, node] = this.#sessions.add(session, rid, encoded, this.tokenizer.bosTokenId);
         const { ids, maxNewTokens } = this.#fit(prompt, params.maxNewTokens, isExplicit);
         checkLogprobs(request.logprobs, ids.length, this.#encoder);
-        const reqs = this.#answers(request, call, { rid, ids, params, maxNewTokens, receivedAt, priority });
+        const reqs = this.#answers(request, call, {
+          rid,
+          ids,
+          params,
+          maxNewTokens,
+          receivedAt,
+          priority,
+          grammar: grammar ?? null,
+        });
         this.#scheduler.enqueue(reqs);
         call.started(reqs, this.#scheduler);
         node?.started(reqs[0], call.abort);
       });
     } catch (error) {
       if (session && node) this.#sessions.remove(session.id, node);
-      call.end(error as Error);
+      // Aborted while its grammar compiled: the same end as anywhere else.
+      if (call.aborted && SglangError.isInstance(error) && error.code === "ABORTED") call.endAborted(rid, n);
+      else call.end(error as Error);
     }
+  }
+
+  /** The grammar of a request's constraint; null without one. */
+  #compile({ constraint, closeOnBudget }: GenerateRequest, call: GenerateCall): Promise<CompiledGrammar> | null {
+    if (!constraint) {
+      if (closeOnBudget) throw invalidField("close_on_budget", "left out without a constraint", closeOnBudget);
+      return null;
+    }
+    if (this.#grammars) return this.#grammars.compile(constraint, call.signal);
+    throw new SglangError(
+      "UNSUPPORTED",
+      "Constraints are off on this engine; start it without --grammar-backend none.",
+      {
+        field: "--grammar-backend",
+      },
+    );
   }
 
   /** Starts the clock of a request's timeout. */
@@ -290,11 +347,13 @@ export class Engine implements EngineApi {
       maxNewTokens: number;
       receivedAt: number;
       priority: number;
+      grammar: CompiledGrammar | null;
     },
   ): Req[] {
-    const { rid, ids, params, maxNewTokens, receivedAt, priority } = given;
+    const { rid, ids, params, maxNewTokens, receivedAt, priority, grammar } = given;
     const stopIds = new Set(params.stopTokenIds);
-    if (!params.ignoreEos) for (const id of this.tokenizer.eosTokenIds) stopIds.add(id);
+    // Under a grammar an end token means that the text is complete: nothing could follow.
+    if (!params.ignoreEos || grammar) for (const id of this.tokenizer.eosTokenIds) stopIds.add(id);
     const seed = params.seed ?? Math.floor(this.#random() * 2 ** 32);
     let open = params.n;
     const group = {};
@@ -331,6 +390,13 @@ export class Engine implements EngineApi {
         priority,
         tenant: request.tenant,
         logprobs: request.logprobs,
+        ...(grammar && {
+          constraint: new GrammarConstraint(grammar, {
+            maxNewTokens,
+            minNewTokens: params.minNewTokens,
+            closeOnBudget: request.closeOnBudget ?? false,
+          }),
+        }),
         receivedAt,
         output,
       });
@@ -415,7 +481,7 @@ export class Engine implements EngineApi {
 class GenerateCall implements AsyncIterableIterator<GenerateChunk> {
   onStart: (() => void) | null = null;
   onEnd: (() => void) | null = null;
-  aborted = false;
+  readonly #stop = new AbortController();
   readonly #stream = new ChunkStream<GenerateChunk>();
   #reqs: readonly Req[] = [];
   #scheduler: Scheduler | null = null;
@@ -433,8 +499,17 @@ class GenerateCall implements AsyncIterableIterator<GenerateChunk> {
     this.#abortAll();
   }
 
+  get aborted(): boolean {
+    return this.#stop.signal.aborted;
+  }
+
+  /** Fires when the request is aborted, for whatever reason. */
+  get signal(): AbortSignal {
+    return this.#stop.signal;
+  }
+
   #abortAll(): void {
-    this.aborted = true;
+    this.#stop.abort();
     for (const req of this.#reqs)
       this.#scheduler?.abort(req, this.#abortMessage, req.outputLength === 0 ? this.#abortStatus : undefined);
   }

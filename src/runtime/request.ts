@@ -143,7 +143,9 @@ export class Req {
     this.logprobStart = startLen >= 0 ? startLen : this.promptLength;
     // Position 0 has no logprob; the others come from the row before them.
     this.nextInputLogprob = Math.min(Math.max(this.logprobStart, 1), this.promptLength);
-    this.sampling = new ReqSampling(init.params, init.promptIds, init.stopIds, init.seed);
+    // Before minNewTokens ids that end the answer are forbidden; a constraint sees to its own end itself.
+    const early = init.constraint ? new Set(init.params.stopTokenIds) : init.stopIds;
+    this.sampling = new ReqSampling(init.params, init.promptIds, early, init.seed);
   }
 
   /** Prompt and output tokens so far. */

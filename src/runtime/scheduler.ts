@@ -175,7 +175,7 @@ export class Scheduler {
     return this.#done;
   }
 
-  stats(): Omit<EngineStats, "kernels" | "memory" | "uptimeSeconds"> {
+  stats(): Omit<EngineStats, "grammar" | "kernels" | "memory" | "uptimeSeconds"> {
     const { pool, evictablePages, protectedPages } = this.kv;
     let inUse = 0;
     for (const req of this.#live()) inUse += req.ownPages;

@@ -115,21 +115,20 @@ function toArguments(
 }
 
 /** @throws SglangError INVALID_REQUEST or UNSUPPORTED naming `tools[i]...` */
-export function toTools(tools: readonly unknown[]): ToolDefinition[] {
-  return tools.map((given, i) => {
+/** `strict`: names of tools whose arguments must fit their parameters. It is no part of what the template shows the model. */
+export function toTools(tools: readonly unknown[]): { tools: ToolDefinition[]; strict: Set<string> } {
+  const strict = new Set<string>();
+  const definitions = tools.map((given, i) => {
     const path = `tools[${i}]`;
     const tool = parseFields(toolSchema, given, { prefix: path });
     if ((tool.type ?? "function") !== "function")
       throw unsupported(`${path}.type`, `only "function" tools are, got ${JSON.stringify(tool.type)}`);
     const described = parseFields(functionSchema, tool.function, { prefix: `${path}.function` });
-    if (described.strict)
-      throw unsupported(
-        `${path}.function.strict`,
-        "guaranteed arguments need structured output, which is not part of this version",
-      );
+    if (described.strict) strict.add(described.name);
     const out: ToolDefinition = { type: "function", function: { name: described.name } };
     if (described.description) out.function.description = described.description;
     if (described.parameters) out.function.parameters = described.parameters;
     return out;
   });
+  return { tools: definitions, strict };
 }

@@ -8,6 +8,8 @@ import { z } from "zod";
 
 /** Deepest nesting of free-form JSON (tool parameters, template variables) that is passed on. */
 const MAX_JSON_DEPTH = 64;
+/** Deepest nesting of a schema: about three levels of JSON for each level of the values it describes. */
+const MAX_SCHEMA_DEPTH = 2048;
 
 export interface Kind<T> {
   is(value: unknown): value is T;
@@ -31,12 +33,15 @@ export const TOKEN: Kind<number> = {
   is: (value): value is number => Number.isSafeInteger(value) && (value as number) >= 0,
   schema: { type: "integer", minimum: 0 },
 };
-/** Free-form JSON object, not too deep to be walked. */
-export const OBJECT: Kind<Record<string, unknown>> = {
+const objectOf = (depth: number): Kind<Record<string, unknown>> => ({
   is: (value): value is Record<string, unknown> =>
-    typeof value === "object" && value !== null && !Array.isArray(value) && shallowEnough(value),
+    typeof value === "object" && value !== null && !Array.isArray(value) && shallowEnough(value, depth),
   schema: { type: "object" },
-};
+});
+/** Free-form JSON object, not too deep to be walked. */
+export const OBJECT = objectOf(MAX_JSON_DEPTH);
+/** A JSON Schema or structural tag as an object. The grammar room has limits of its own. */
+export const SCHEMA_OBJECT = objectOf(MAX_SCHEMA_DEPTH);
 
 export const list = <T>({ is, schema }: Kind<T>): Kind<T[]> => ({
   is: (value): value is T[] => Array.isArray(value) && value.every(is),
@@ -63,6 +68,8 @@ export const number = (error = "a number") => z.number({ error });
 export const tokenIds = () => field("a list of token ids", list(TOKEN));
 export const oneOrMany = () => field("a text or a list of texts", TEXT, list(TEXT));
 export const jsonObject = (error = `an object nested at most ${MAX_JSON_DEPTH} deep`) => field(error, OBJECT);
+export const schemaOrText = () => field("a JSON Schema, or its JSON text", TEXT, FLAG, SCHEMA_OBJECT);
+export const tagOrText = () => field("a structural tag, or its JSON text", TEXT, SCHEMA_OBJECT);
 /** A list whose entries the route checks one by one, to name the wrong one. */
 export const listOfAny = (error: string) => field(error, list(ANY));
 /** A prompt of the OpenAI routes. */

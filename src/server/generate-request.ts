@@ -1,8 +1,9 @@
 /** Body of /generate -> engine requests. Field names and rules are SGLang's `GenerateReqInput`. */
 
 import { z } from "zod";
-import type { GenerateRequest, LogprobRequest, Prompt } from "../core/protocol.js";
+import type { Constraint, GenerateRequest, LogprobRequest, Prompt } from "../core/protocol.js";
 import type { SamplingParams } from "../core/sampling-params.js";
+import { constraintFields, toConstraint } from "./constraints.js";
 import type { ServerContext } from "./context.js";
 import { FLAG, field, flag, INTEGER, type Kind, list, nullable, OBJECT, oneOrMany, TOKEN } from "./fields.js";
 import { newRid } from "./run-requests.js";
@@ -138,12 +139,13 @@ export function toNativePlan(body: unknown, context: ServerContext): NativePlan 
       context,
     ),
   );
-  const n = sampling[0].n ?? context.engine.model.preferredSamplingParams.n ?? 1;
-  const odd = sampling.findIndex((params) => (params.n ?? n) !== n);
+  const answers = sampling.map(({ samplingParams }) => samplingParams.n);
+  const n = answers[0] ?? context.engine.model.preferredSamplingParams.n ?? 1;
+  const odd = answers.findIndex((count) => (count ?? n) !== n);
   if (odd >= 0) {
     throw invalid(
       `sampling_params[${odd}].n`,
-      `sampling_params[${odd}].n must be the same for every item of a batch, got ${sampling[odd].n} and ${n}.`,
+      `sampling_params[${odd}].n must be the same for every item of a batch, got ${answers[odd]} and ${n}.`,
     );
   }
   const stream = given.stream ?? false;
@@ -162,7 +164,7 @@ export function toNativePlan(body: unknown, context: ServerContext): NativePlan 
   return {
     requests: prompts.map((prompt, i) => ({
       prompt,
-      samplingParams: sampling[i],
+      ...sampling[i],
       rid: names[i],
       stream,
       logprobs: wanted[i] ? toLogprobs(starts[i], tops[i], ids[i], vocabSize) : undefined,
@@ -244,11 +246,16 @@ export function cacheNamespace(
   return extraKey || salt ? JSON.stringify([salt || null, extraKey || null]) : undefined;
 }
 
-function toSampling(params: Record<string, unknown>, prefix: string, context: ServerContext): Partial<SamplingParams> {
+/** What SGLang puts into sampling_params: how to sample, and what the answer must look like. */
+function toSampling(
+  params: Record<string, unknown>,
+  prefix: string,
+  context: ServerContext,
+): { samplingParams: Partial<SamplingParams>; constraint?: Constraint; closeOnBudget?: boolean } {
   const given = parseFields(samplingParamsSchema, params, { prefix, refused: REFUSED_SAMPLING, hints: SAMPLING_HINTS });
-  const sampling = nativeSampling(given);
-  checkSampling(context, sampling, { prefix: `${prefix}.` });
-  return sampling;
+  const samplingParams = nativeSampling(given);
+  checkSampling(context, samplingParams, { prefix: `${prefix}.` });
+  return { samplingParams, ...constraintFields(toConstraint(given, prefix), given) };
 }
 
 function tokenIdLists(

@@ -1,8 +1,10 @@
 /** Body of /v1/chat/completions -> engine request. */
-import type { z } from "zod";
+import { z } from "zod";
 import type { GenerateRequest, Prompt, ToolDefinition } from "../core/protocol.js";
 import { toMessages, toTools } from "./chat-messages.js";
+import { constraintFields, refuseBoth, type ToolDemand, toOpenAiConstraint, toolConstraint } from "./constraints.js";
 import type { ServerContext } from "./context.js";
+import { jsonObject, text } from "./fields.js";
 import { cacheNamespace, checkTokenIds } from "./generate-request.js";
 import {
   answersPerPrompt,
@@ -37,13 +39,9 @@ export interface ChatPlan {
 /** @throws SglangError INVALID_REQUEST or UNSUPPORTED naming the field */
 export function toChatPlan(body: unknown, context: ServerContext): ChatPlan {
   const given = parseFields(chatSchema, body, { refused: REFUSED_CHAT, hints: OPENAI_HINTS });
-  const { response_format: format } = given;
-  if (format && format.type !== "text")
-    throw unsupported(
-      "response_format",
-      `type ${shown(format.type)} needs structured output, which is not part of this version`,
-    );
-  const tools = activeTools(given, context);
+  const { tools, demand } = activeTools(given, context);
+  const constraint = toOpenAiConstraint(given);
+  refuseBoth(constraint, demand);
   const [limitField, limit] =
     typeof given.max_completion_tokens === "number"
       ? ["max_completion_tokens", given.max_completion_tokens]
@@ -61,6 +59,7 @@ export function toChatPlan(body: unknown, context: ServerContext): ChatPlan {
       logprobs: toLogprobs(given),
       extraKey: cacheNamespace(given.extra_key, given.cache_salt),
       tenant: given.user ?? undefined,
+      ...constraintFields(demand ? toolConstraint(demand) : constraint, given),
       ...schedulingFields(given),
     },
     n: answersPerPrompt(context, samplingParams),
@@ -99,24 +98,22 @@ function toLogprobs(given: ChatBody): GenerateRequest["logprobs"] {
   return undefined;
 }
 
-/** The tools the model is told of, or null. A choice that would have to be enforced is refused. */
-function activeTools(given: ChatBody, context: ServerContext): ToolDefinition[] | null {
-  const tools = toTools(given.tools ?? []);
+/** The tools the model is told of, and what its calls are held to: nothing when it may call as it likes. */
+function activeTools(
+  given: ChatBody,
+  context: ServerContext,
+): { tools: ToolDefinition[] | null; demand: ToolDemand | null } {
+  const { tools, strict } = toTools(given.tools ?? []);
   const choice = given.tool_choice ?? (tools.length > 0 ? "auto" : "none");
-  if (choice === "required" || typeof choice === "object") {
-    throw unsupported(
+  const named = typeof choice === "object" ? namedTool(choice, tools) : null;
+  if (!named && choice !== "none" && choice !== "auto" && choice !== "required")
+    throw invalid(
       "tool_choice",
-      'forcing a tool call needs structured output, which is not part of this version; use "auto"',
+      `tool_choice must be "none", "auto", "required" or {"type": "function", "function": {"name": ...}}, got ${shown(choice)}.`,
     );
-  }
-  if (choice !== "none" && choice !== "auto")
-    throw invalid("tool_choice", `tool_choice must be "none" or "auto", got ${shown(choice)}.`);
-  if (tools.length === 0 || choice === "none") return null;
-  if (given.parallel_tool_calls === false)
-    throw unsupported(
-      "parallel_tool_calls",
-      "limiting a model to one call needs structured output, which is not part of this version",
-    );
+  if (choice === "required" && tools.length === 0)
+    throw invalid("tool_choice", 'tool_choice "required" needs at least one tool in tools.');
+  if (tools.length === 0 || choice === "none") return { tools: null, demand: null };
   const { modelType, architecture } = context.engine.model;
   const parser =
     context.config.toolCallParser ?? (/^qwen/i.test(modelType) || /^qwen/i.test(architecture) ? "qwen25" : null);
@@ -126,5 +123,26 @@ function activeTools(given: ChatBody, context: ServerContext): ToolDefinition[] 
       `how ${modelType} models write tool calls is not known; start the server with --tool-call-parser, or send tool_choice "none"`,
     );
   }
-  return tools;
+  const required = choice === "required" || named !== null;
+  const single = given.parallel_tool_calls === false || named !== null;
+  const held = (named ? [named] : tools).map(({ function: { name, parameters } }) => ({
+    name,
+    parameters,
+    strict: strict.has(name),
+  }));
+  return { tools, demand: required || single || strict.size > 0 ? { tools: held, required, single } : null };
+}
+
+function namedTool(choice: Record<string, unknown>, tools: readonly ToolDefinition[]): ToolDefinition {
+  const { function: given } = parseFields(z.object({ type: z.literal("function"), function: jsonObject() }), choice, {
+    prefix: "tool_choice",
+  });
+  const { name } = parseFields(z.object({ name: text() }), given, { prefix: "tool_choice.function" });
+  const found = tools.find((tool) => tool.function.name === name);
+  if (found) return found;
+  const names = tools.map((tool) => JSON.stringify(tool.function.name)).join(", ") || "none";
+  throw invalid(
+    "tool_choice.function.name",
+    `tool_choice.function.name must be one of the tools (${names}), got ${shown(name)}.`,
+  );
 }

@@ -2,6 +2,7 @@
 import type { FastifyInstance, FastifyReply } from "fastify";
 import type { z } from "zod";
 import type { GenerateChunk, GenerateRequest, Prompt } from "../core/protocol.js";
+import { constraintFields, toOpenAiConstraint } from "./constraints.js";
 import type { ServerContext } from "./context.js";
 import { abortError, replyError } from "./error-reply.js";
 import { cacheNamespace, checkTokenIds, requestIds } from "./generate-request.js";
@@ -57,6 +58,7 @@ export function toCompletionPlan(body: unknown, context: ServerContext): Complet
     throw invalid("logprobs", `logprobs must be an integer from 0 to ${MAX_LOGPROBS}, got ${top}.`);
   const names = requestIds(given.rid, prompts.length, isList);
   const stream = given.stream ?? false;
+  const constraint = constraintFields(toOpenAiConstraint(given), given);
   return {
     requests: prompts.map((prompt, i) => ({
       prompt,
@@ -66,6 +68,7 @@ export function toCompletionPlan(body: unknown, context: ServerContext): Complet
       logprobs: top === null ? undefined : { startLen: echo ? 0 : -1, topNum: top },
       extraKey: cacheNamespace(given.extra_key, given.cache_salt),
       tenant: given.user ?? undefined,
+      ...constraint,
       ...schedulingFields(given),
     })),
     id: names.length === 1 ? names[0] : typeof given.rid === "string" ? given.rid : newRid(),

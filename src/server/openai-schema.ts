@@ -1,6 +1,7 @@
 /** Bodies of the OpenAI-compatible generation routes: what is taken, and what is known but refused. */
 
 import { z } from "zod";
+import { openAiConstraintShape, REFUSED_CONSTRAINT } from "./constraints.js";
 import {
   field,
   flag,
@@ -19,7 +20,6 @@ import { commonSamplingShape } from "./sampling.js";
 import { schedulingShape } from "./scheduling-fields.js";
 import type { RefusedFields } from "./validation.js";
 
-const LATER = "structured output is not part of this version";
 const CONSOLE = "stored completions are a service of OpenAI's platform";
 const off = [false];
 
@@ -41,6 +41,7 @@ const sharedShape = {
   return_cached_tokens_details: flag().nullish(),
   ...schedulingShape,
   ...commonSamplingShape,
+  ...openAiConstraintShape,
 };
 
 export const messageSchema = z.object({
@@ -67,9 +68,8 @@ export const chatSchema = z.object({
   max_completion_tokens: integer("an integer >= 0, or null").nullish(),
   logprobs: flag().nullish(),
   top_logprobs: integer().nullish(),
-  response_format: jsonObject().nullish(),
   tools: listOfAny("a list of tools").nullish(),
-  tool_choice: field('"none" or "auto"', TEXT, OBJECT).nullish(),
+  tool_choice: field('"none", "auto", "required" or a function by name', TEXT, OBJECT).nullish(),
   parallel_tool_calls: flag().nullish(),
   continue_final_message: flag().nullish(),
   chat_template_kwargs: jsonObject().nullish(),
@@ -93,10 +93,7 @@ export const completionSchema = z.object({
 const REFUSED_OPENAI: RefusedFields = {
   ...REFUSED_COMMON,
   session_params: { reason: "sessions are a feature of /generate", harmless: [{}] },
-  regex: { reason: LATER },
-  ebnf: { reason: LATER },
-  json_schema: { reason: LATER },
-  structural_tag: { reason: LATER },
+  ...REFUSED_CONSTRAINT,
   custom_params: { reason: "there are no custom logit processors", harmless: [{}] },
   return_prompt_token_ids: { reason: "use /generate, which returns token ids", harmless: off },
   return_token_ids: { reason: "use /generate, which returns token ids", harmless: off },
@@ -126,7 +123,6 @@ export const REFUSED_CHAT: RefusedFields = {
 export const REFUSED_COMPLETION: RefusedFields = {
   ...REFUSED_OPENAI,
   suffix: { reason: "fill-in-the-middle is not part of this version", harmless: [""] },
-  response_format: { reason: LATER, harmless: [{ type: "text" }] },
 };
 
 export const OPENAI_HINTS = {

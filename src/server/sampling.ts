@@ -3,11 +3,10 @@
 import { z } from "zod";
 import { SglangError } from "../core/errors.js";
 import { resolveSamplingParams, type SamplingParams } from "../core/sampling-params.js";
+import { constraintShape } from "./constraints.js";
 import type { ServerContext } from "./context.js";
 import { field, flag, integer, type Kind, list, number, OBJECT, oneOrMany, TEXT, tokenIds } from "./fields.js";
 import { invalid, type RefusedFields } from "./validation.js";
-
-const LATER = "structured output is not part of this version";
 
 const BIAS: Kind<Record<string, number>> = {
   is: (value): value is Record<string, number> =>
@@ -42,15 +41,12 @@ export const samplingParamsSchema = z.object({
   min_new_tokens: integer().nullish(),
   sampling_seed: integer().nullish(),
   ...commonSamplingShape,
+  ...constraintShape,
 });
 
 export const SAMPLING_HINTS = { max_tokens: "max_new_tokens", min_tokens: "min_new_tokens", seed: "sampling_seed" };
 
 export const REFUSED_SAMPLING: RefusedFields = {
-  json_schema: { reason: LATER },
-  regex: { reason: LATER },
-  ebnf: { reason: LATER },
-  structural_tag: { reason: LATER },
   stream_interval: { reason: "the interval is set for the whole server with --stream-interval", harmless: [1] },
   custom_params: { reason: "there are no custom logit processors", harmless: [{}] },
   beam_width: { reason: "beam search is not part of this version", harmless: [1] },

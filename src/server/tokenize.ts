@@ -55,7 +55,7 @@ async function tokenize(context: ServerContext, body: unknown) {
   if (messages) {
     if (!tokenizer.chatTemplate) throw unsupported("messages", "this model has no chat template");
     const rendered = tokenizer.chatTemplate.render(toMessages(messages), {
-      tools: given.tool_choice === "none" || !given.tools?.length ? undefined : toTools(given.tools),
+      tools: given.tool_choice === "none" || !given.tools?.length ? undefined : toTools(given.tools).tools,
       continueFinalMessage: given.continue_final_message ?? false,
       addGenerationPrompt: !given.continue_final_message,
       kwargs: given.chat_template_kwargs ?? {},

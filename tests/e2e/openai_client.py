@@ -113,8 +113,10 @@ def case_completions():
 def case_errors():
     expect_error(openai.BadRequestError, lambda: chat(temperature=-1), "temperature")
     expect_error(openai.BadRequestError, lambda: chat(extra_body={"no_such_field": 1}), "no_such_field")
-    error = expect_error(openai.BadRequestError, lambda: chat(response_format={"type": "json_object"}), "response_format")
+    error = expect_error(openai.BadRequestError, lambda: chat(extra_body={"lora_path": "x"}), "lora_path")
     assert error.code == "UNSUPPORTED", error.code
+    wrong = {"type": "json_schema", "json_schema": {"name": "x"}}
+    expect_error(openai.BadRequestError, lambda: chat(response_format=wrong), "response_format.json_schema.schema")
     expect_error(openai.BadRequestError, lambda: client.completions.create(model=model, prompt=[]), "prompt")
 
 

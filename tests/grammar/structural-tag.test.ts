@@ -1,7 +1,9 @@
 import { describe, expect, it } from "vitest";
 import { SglangError } from "../../src/core/errors.js";
+import { GrammarCompiler, type GrammarSpec } from "../../src/grammar/compiler.js";
 import { charClass, type GrammarDefinition, repeat, sequence, text } from "../../src/grammar/ir.js";
 import { parseStructuralTag } from "../../src/grammar/structural-tag.js";
+import { Vocabulary } from "../../src/grammar/vocabulary.js";
 import { grammarMatches } from "./expression-matcher.js";
 
 /** Stands for the JSON Schema front end: a schema is `{digits: n}` and matches `{` n digits `}`. */
@@ -157,6 +159,45 @@ describe("Structural tags given as JSON text", () => {
       },
     });
     expect(keys).toEqual(["b", "2", "1"]);
+  });
+});
+
+describe("Schemas side by side", () => {
+  const one = { type: "object", properties: { a: { type: "integer" } }, required: ["a"] };
+  const any = { type: "object" };
+  const list = { type: "array", items: { type: "integer" }, minItems: 1 };
+  const some = { type: "array" };
+  const TEXTS = ['{"a":1}', '{"any":[1]}', "{}", "[1]", '["x"]', "[]"];
+  const compiler = new GrammarCompiler(
+    new Vocabulary({
+      vocabSize: 257,
+      eosTokenIds: [256],
+      tokenBytes: (id) => Uint8Array.of(id & 255),
+      isSpecial: () => false,
+    }),
+  );
+  const accepts = (spec: GrammarSpec, written: string): boolean => {
+    const matcher = compiler.compile(spec).matcher();
+    return matcher.acceptText(written) && matcher.canTerminate();
+  };
+
+  it("each accepts what it accepts alone, whatever stands beside it", () => {
+    const schemas = [one, any, list, some];
+    for (const first of schemas) {
+      for (const second of schemas) {
+        const content = (value: unknown): unknown => ({ type: "json_schema", json_schema: value });
+        const tags = [tag("<1>", content(first), "</>"), tag("<2>", content(second), "</>")];
+        const both = format({ type: "tags_with_separator", separator: "", at_least_one: true, tags });
+        for (const written of TEXTS) {
+          for (const [number, alone] of [first, second].entries()) {
+            expect(
+              accepts({ kind: "structural_tag", tag: both }, `<${number + 1}>${written}</>`),
+              `${written} as ${JSON.stringify(alone)} beside ${JSON.stringify([first, second])}`,
+            ).toBe(accepts({ kind: "json_schema", schema: alone }, written));
+          }
+        }
+      }
+    }
   });
 });
 

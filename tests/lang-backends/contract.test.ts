@@ -79,7 +79,7 @@ const engineFailure = ({ status, message }: { status: number; message: string })
 
 runBackendContract({
   name: "the engine",
-  declares: { ...NOTHING, ...all, sampling: ALL_SAMPLING },
+  declares: { ...NOTHING, ...all, constraints, sampling: ALL_SAMPLING },
   create: async () => {
     const engine = new ScriptedEngine();
     return {
@@ -99,14 +99,13 @@ runBackendContract({
 
 runBackendContract({
   name: "this package's server",
-  declares: { ...SGLANG, constraints: [] },
+  declares: SGLANG,
   create: async () => {
     const engine = new ScriptedEngine();
     const config = { port: 0, skipServerWarmup: true, disableDocs: true };
     const server = await startServer({ engine, tokenizer: scriptedTokenizer, config, logger: silent });
     return {
-      // Structured output is not part of the server yet.
-      backend: endpointBackend({ baseUrl: server.url, constraints: [] }),
+      backend: endpointBackend(server.url),
       script: (script) => {
         engine.script = script;
       },

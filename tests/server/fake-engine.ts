@@ -184,6 +184,7 @@ export class FakeEngine implements EngineApi {
       cacheHitRate: Number.NaN,
       genThroughput: 42.5,
       newTokenRatio: 0.7,
+      grammar: { waiting: 0, requests: 0, cacheHits: 0, compiled: 0, compileSeconds: 0, refused: 0, aborted: 0 },
       pages: { total: 64, free: 56, evictable: 4, protected: 0, inUse: 4, pageSize: 16 },
       counters: {
         requests: this.requests.length,

@@ -228,12 +228,6 @@ describe("/generate request", () => {
     ],
     ["a timeout that has passed already", { text: "a", timeout_s: 0 }, "timeout_s", /above 0, .*got 0/],
     ["a priority that is no integer", { text: "a", priority: 1.5 }, "priority", /an integer/],
-    [
-      "a schema",
-      { text: "a", sampling_params: { json_schema: "{}" } },
-      "sampling_params.json_schema",
-      /structured output/,
-    ],
     ["embeddings as a prompt", { input_embeds: [[0.1]] }, "input_embeds", /not supported/],
     ["a key that is a property of every object", { text: "a", constructor: 1 }, "constructor", /not a known field/],
   ];

@@ -5,6 +5,7 @@
 import { SglangError } from "../../core/errors.js";
 import type {
   ChatMessage,
+  Constraint,
   EngineApi,
   GenerateChunk,
   GenerateRequest,
@@ -19,6 +20,7 @@ import {
   ALL_SAMPLING,
   type Backend,
   type BackendCapabilities,
+  type BackendConstraint,
   type BackendDelta,
   type BackendFinish,
   type BackendGenerateRequest,
@@ -82,7 +84,7 @@ class EngineBackend implements Backend {
       text: isGeneration,
       chat: isGeneration && hasChatTemplate,
       continueTurn: hasChatTemplate,
-      constraints: [],
+      constraints: isGeneration ? ["regex", "jsonSchema", "ebnf", "choices"] : [],
       sampling: ALL_SAMPLING,
       score: isGeneration,
       logprobs: true,
@@ -99,7 +101,7 @@ class EngineBackend implements Backend {
   async *generate(request: BackendGenerateRequest): AsyncGenerator<BackendDelta, void, undefined> {
     requireGenerate(this, request);
     refuseToolsInText(this.name, request);
-    const { sampling, logprobs, stream, signal, toolChoice = "auto" } = request;
+    const { sampling, constraint, logprobs, stream, signal, toolChoice = "auto" } = request;
     if (toolChoice !== "auto" && toolChoice !== "none")
       throw new CapabilityError(this.name, "tools", "it cannot force a tool call; leave toolChoice at auto.");
     const tools = toolChoice === "none" ? [] : (request.tools ?? []);
@@ -113,6 +115,7 @@ class EngineBackend implements Backend {
       prompt: toPrompt(request.prompt, tools),
       // Some models mark their tool tags as special tokens; without them the calls could not be found.
       samplingParams: { ...(names.length > 0 && { skipSpecialTokens: false }), ...sampling },
+      ...(constraint && { constraint: toConstraint(constraint) }),
       ...(logprobs && { logprobs: { startLen: -1, topNum: logprobs.top } }),
       stream,
       signal,
@@ -282,6 +285,10 @@ function abortError({ message, statusCode }: { message: string; statusCode?: num
     backend,
     retryable: statusCode === 503,
   });
+}
+
+function toConstraint(constraint: BackendConstraint): Constraint {
+  return constraint.type === "jsonSchema" ? { type: "jsonSchema", schema: constraint.schema } : constraint;
 }
 
 function toPrompt(prompt: BackendPrompt, tools: BackendGenerateRequest["tools"] = []): Prompt {
