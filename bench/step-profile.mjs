@@ -48,6 +48,7 @@ export async function profileSteps({
       pages: Array.from({ length: perSequence }, (_, p) => p * c.batch + s),
     }));
     if (c.context > 0) await fillPool(addon, runtime, weights, plan, sequences, c.context);
+    if (sampling.mask) addon.setMask(plan.plan, 0, sampling.mask);
     const labels = labelsOf(plan.lowered);
     const inputs = stepInputs(sequences, sampling);
     await addon.runPlan(plan.plan, inputs);

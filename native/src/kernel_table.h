@@ -46,6 +46,9 @@ struct AttentionArgs {
   bool causal;
 };
 
+// Values per partial sum of exp_sum.
+constexpr int kSumSpan = 256;
+
 struct KernelTable {
   const char* name;
   // y[i][c] = sum_k x[i][k] * w[c][k] (+ bias[c]), i < m, for the channels of blocks [block0, block1) of w.
@@ -69,8 +72,12 @@ struct KernelTable {
   void (*gated_act)(float* out, const float* gate, const float* up, int n, int activation);
   // ---- sampling, over one row of logits
   float (*max)(const float* x, int n);
-  // out[i] = exp((x[i] - max) * inverse_temperature); returns the sum, accumulated in a fixed order in double.
-  double (*exp_sum)(float* out, const float* x, int n, float max, float inverse_temperature);
+  // out[i] = exp((x[i] - max) * inverse_temperature); returns the sum. Sums of spans of kSumSpan, in a fixed order in
+  // double, go to `spans` unless it is null; the whole is the sum of those in order.
+  double (*exp_sum)(float* out, const float* x, int n, float max, float inverse_temperature, double* spans);
+  // False when something is NaN or +infinity. Unless out is null it becomes x, with -infinity where the bit of mask is 0;
+  // mask may be null.
+  bool (*checked_copy)(float* out, const float* x, int n, const uint32_t* mask);
   // Index of the largest value, ties to the lowest index; NaN never wins.
   int (*argmax)(const float* x, int n);
 };

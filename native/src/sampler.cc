@@ -17,73 +17,77 @@ uint64_t mix(uint64_t z) {
   return z ^ (z >> 31);
 }
 
-// NaN and +infinity: what a model must not produce. -infinity is a legal way to forbid an id.
-bool has_bad(const float* x, int n) {
-  int bad = 0;
-  for (int i = 0; i < n; i++) bad |= !(x[i] <= FLT_MAX);
-  return bad != 0;
-}
-
 // Larger first, ties to the lower id.
 struct Better {
   const float* x;
   bool operator()(int32_t a, int32_t b) const { return x[a] > x[b] || (x[a] == x[b] && a < b); }
 };
 
+// Values per look at a row: a stretch whose largest is too small is skipped without looking at each.
+constexpr int kStretch = 64;
+
+// f(begin, end) for stretches of x that hold a value above `least()`, which f may raise.
+template <class Least, class F>
+void each_stretch(const KernelTable& kernels, const float* x, int n, const Least& least, const F& f) {
+  for (int begin = 0; begin < n; begin += kStretch) {
+    const int end = std::min(n, begin + kStretch);
+    if (kernels.max(x + begin, end - begin) >= least()) f(begin, end);
+  }
+}
+
 // The k best ids of x into ids, in no particular order. k < n.
-void select_best(const float* x, int n, int k, std::vector<int32_t>& ids) {
+void select_best(const KernelTable& kernels, const float* x, int n, int k, std::vector<int32_t>& ids) {
   // Candidates above the k-th best so far; cut back to k whenever the buffer is full, so the work is O(n).
   const size_t room = std::max<size_t>(static_cast<size_t>(k) * 2, 1024);
   ids.clear();
   ids.reserve(room + 1);
   float threshold = -std::numeric_limits<float>::infinity();
   bool full = false;  // k ids at or above the threshold are in: later ids must be strictly better (ties: lower id)
-  for (int i = 0; i < n; i++) {
-    if (full && !(x[i] > threshold)) continue;
-    ids.push_back(i);
-    if (ids.size() > room) {
-      std::nth_element(ids.begin(), ids.begin() + (k - 1), ids.end(), Better{x});
-      ids.resize(static_cast<size_t>(k));
-      threshold = x[ids[static_cast<size_t>(k - 1)]];
-      full = true;
+  each_stretch(kernels, x, n, [&] { return threshold; }, [&](int begin, int end) {
+    for (int i = begin; i < end; i++) {
+      if (full && !(x[i] > threshold)) continue;
+      ids.push_back(i);
+      if (ids.size() > room) {
+        std::nth_element(ids.begin(), ids.begin() + (k - 1), ids.end(), Better{x});
+        ids.resize(static_cast<size_t>(k));
+        threshold = x[ids[static_cast<size_t>(k - 1)]];
+        full = true;
+      }
     }
-  }
+  });
   if (ids.size() > static_cast<size_t>(k)) {
     std::nth_element(ids.begin(), ids.begin() + (k - 1), ids.end(), Better{x});
     ids.resize(static_cast<size_t>(k));
   }
 }
 
-// Sum of 256 weights in a fixed order that vectorises: eight interleaved sums, then those in order.
-constexpr int kSpan = 256;
-double span_sum(const float* w, int n) {
-  double lane[8] = {};
-  int i = 0;
-  for (; i + 8 <= n; i += 8)
-    for (int j = 0; j < 8; j++) lane[j] += w[i + j];
-  double sum = 0;
-  for (double x : lane) sum += x;
-  for (; i < n; i++) sum += w[i];
-  return sum;
+// Ids of the weights above 0 that are at least `least`, ascending, with their weights.
+void select_from(const KernelTable& kernels, const float* w, int n, float least, SamplerScratch& scratch) {
+  scratch.ids.clear();
+  scratch.kept.clear();
+  each_stretch(kernels, w, n, [&] { return least; }, [&](int begin, int end) {
+    for (int i = begin; i < end; i++) {
+      if (!(w[i] > 0 && w[i] >= least)) continue;
+      scratch.ids.push_back(i);
+      scratch.kept.push_back(w[i]);
+    }
+  });
 }
 
-// Index drawn with probability w[i] / sum(w): the first whose cumulative weight exceeds u * sum(w), ids ascending.
-int draw_index(const float* w, int n, double u, std::vector<double>& mass) {
-  const int spans = (n + kSpan - 1) / kSpan;
-  mass.resize(static_cast<size_t>(spans));
+// Index drawn with probability w[i] / sum(w): the first whose cumulative weight exceeds u * sum(w). `mass`: the sums of
+// spans of kSumSpan weights.
+int draw_index(const float* w, int n, double u, const std::vector<double>& mass) {
+  const auto spans = static_cast<int>(mass.size());
   double total = 0;
-  for (int s = 0; s < spans; s++) {
-    mass[s] = span_sum(w + s * kSpan, std::min(kSpan, n - s * kSpan));
-    total += mass[s];
-  }
+  for (const double sum : mass) total += sum;
   const double target = u * total;
   double below = 0;
   int last = -1;  // last index with weight, where rounding ends up when the target is not quite reached
   for (int s = 0; s < spans; s++) {
-    const int begin = s * kSpan, end = std::min(n, begin + kSpan);
-    if (below + mass[s] <= target && s + 1 < spans) {
-      if (mass[s] > 0) last = end - 1;
-      below += mass[s];
+    const int begin = s * kSumSpan, end = std::min(n, begin + kSumSpan);
+    if (below + mass[static_cast<size_t>(s)] <= target && s + 1 < spans) {
+      if (mass[static_cast<size_t>(s)] > 0) last = end - 1;
+      below += mass[static_cast<size_t>(s)];
       continue;
     }
     for (int i = begin; i < end; i++) {
@@ -97,12 +101,16 @@ int draw_index(const float* w, int n, double u, std::vector<double>& mass) {
   return last;
 }
 
-// Zeroes every weight outside the smallest set of best weights whose sum reaches top_p * total, ties to the lower id.
+// The same for weights in a row: one sum after the other.
+int draw_among(const std::vector<float>& w, double u, std::vector<double>& mass) {
+  mass.assign((w.size() + kSumSpan - 1) / kSumSpan, 0.0);
+  for (size_t i = 0; i < w.size(); i++) mass[i / kSumSpan] += w[i];
+  return draw_index(w.data(), static_cast<int>(w.size()), u, mass);
+}
+
+// Zeroes every weight outside the smallest set of best weights whose sum reaches `wanted`, ties to the lower index.
 // No full sort: weights are counted by size, and only those that share the boundary's size class are sorted.
-void keep_top_p(float* w, int n, double total, float top_p, SamplerScratch& scratch) {
-  const double wanted = total * static_cast<double>(top_p);
-  // All weights below this together weigh less than (1 - top_p) of the total: none of them is in the set.
-  const float negligible = static_cast<float>(total * (1.0 - static_cast<double>(top_p)) / n * 0.999);
+void keep_top_p(std::vector<float>& w, double wanted, SamplerScratch& scratch) {
   constexpr int kShift = 19, kClasses = 1 << (32 - kShift - 1);  // sign + 8 exponent bits + 4 of the mantissa
   const auto size_class = [](float x) {
     uint32_t bits;
@@ -111,31 +119,37 @@ void keep_top_p(float* w, int n, double total, float top_p, SamplerScratch& scra
   };
   auto& mass = scratch.mass;
   mass.assign(kClasses, 0.0);
-  for (int i = 0; i < n; i++)
-    if (w[i] > 0 && w[i] >= negligible) mass[size_class(w[i])] += w[i];
+  for (const float x : w) mass[static_cast<size_t>(size_class(x))] += x;
   double above = 0;
   int boundary = kClasses - 1;
-  for (; boundary > 0 && above + mass[boundary] < wanted; boundary--) above += mass[boundary];
-  auto& ids = scratch.ids;
-  ids.clear();
-  for (int i = 0; i < n; i++) {
-    const int c = w[i] > 0 && w[i] >= negligible ? size_class(w[i]) : -1;
-    if (c == boundary) ids.push_back(i);
+  for (; boundary > 0 && above + mass[static_cast<size_t>(boundary)] < wanted; boundary--) above += mass[static_cast<size_t>(boundary)];
+  auto& edge = scratch.order;
+  edge.clear();
+  for (size_t i = 0; i < w.size(); i++) {
+    const int c = size_class(w[i]);
+    if (c == boundary) edge.push_back(static_cast<int32_t>(i));
     else if (c < boundary) w[i] = 0;
   }
-  std::sort(ids.begin(), ids.end(), Better{w});
+  std::sort(edge.begin(), edge.end(), Better{w.data()});
   size_t kept = 0;
-  for (double sum = above; kept < ids.size() && (sum < wanted || (above == 0 && kept == 0)); kept++) sum += w[ids[kept]];
-  for (; kept < ids.size(); kept++) w[ids[kept]] = 0;
+  for (double sum = above; kept < edge.size() && (sum < wanted || (above == 0 && kept == 0)); kept++) sum += w[static_cast<size_t>(edge[kept])];
+  for (; kept < edge.size(); kept++) w[static_cast<size_t>(edge[kept])] = 0;
 }
 
-// The row after penalties, bias and mask; the raw row itself when none applies.
-const float* apply(const SampleRow& row, std::vector<float>& copy) {
+// The raw row; null when it holds NaN or +infinity, which a model must not produce. -infinity is a legal way to forbid
+// an id.
+const float* finite(const KernelTable& kernels, const SampleRow& row) {
+  return kernels.checked_copy(nullptr, row.logits, row.vocab, nullptr) ? row.logits : nullptr;
+}
+
+// The row after mask, penalties and bias (an id forbidden stays so); the raw row itself when none applies. Null as above.
+const float* apply(const KernelTable& kernels, const SampleRow& row, std::vector<float>& copy) {
   const bool penalised = row.frequency != 0 || row.presence != 0 || row.repetition != 1;
   const int newest = penalised && row.newest >= 0 && row.newest < row.vocab ? row.newest : -1;
-  if (row.seen == 0 && newest < 0 && row.biases == 0 && !row.mask) return row.logits;
-  copy.assign(row.logits, row.logits + row.vocab);
+  if (row.seen == 0 && newest < 0 && row.biases == 0 && !row.mask) return finite(kernels, row);
+  copy.resize(static_cast<size_t>(row.vocab));
   float* x = copy.data();
+  if (!kernels.checked_copy(x, row.logits, row.vocab, row.mask)) return nullptr;
   const auto penalise = [&](int id, int count) {
     float& v = x[id];
     v = v > 0 ? v / row.repetition : v * row.repetition;
@@ -152,15 +166,6 @@ const float* apply(const SampleRow& row, std::vector<float>& copy) {
   }
   if (fresh) penalise(newest, 1);
   for (int i = 0; i < row.biases; i++) x[row.bias_ids[i]] += row.bias_values[i];
-  if (row.mask) {
-    for (int base = 0; base < row.vocab; base += 32) {
-      const uint32_t word = row.mask[base >> 5];
-      if (word == 0xFFFFFFFFu) continue;
-      const int end = std::min(32, row.vocab - base);
-      for (int j = 0; j < end; j++)
-        if (!(word >> j & 1)) x[base + j] = kForbidden;
-    }
-  }
   return x;
 }
 
@@ -175,13 +180,13 @@ int sample(const KernelTable& kernels, const SampleRow& row, const float* x, Sam
 
   if (row.top_k > 0 && row.top_k < n) {
     auto& ids = scratch.ids;
-    select_best(x, n, row.top_k, ids);
+    select_best(kernels, x, n, row.top_k, ids);
     std::sort(ids.begin(), ids.end(), Better{x});
     const int k = static_cast<int>(ids.size());
     w.resize(static_cast<size_t>(k) * 2);
     float* sorted = w.data() + k;
     for (int i = 0; i < k; i++) sorted[i] = x[ids[i]];
-    const double total = kernels.exp_sum(w.data(), sorted, k, x[best], inverse);
+    const double total = kernels.exp_sum(w.data(), sorted, k, x[best], inverse, nullptr);
     int kept = k;
     if (row.top_p < 1) {
       double sum = 0;
@@ -192,26 +197,33 @@ int sample(const KernelTable& kernels, const SampleRow& row, const float* x, Sam
       while (kept > 1 && w[kept - 1] < least) kept--;
     }
     // Drawn in the order of ids, as every other path does.
-    std::vector<double>& mass = scratch.mass;
     auto& order = scratch.order;
     order.resize(static_cast<size_t>(kept));
     for (int i = 0; i < kept; i++) order[i] = i;
     std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return ids[a] < ids[b]; });
-    for (int i = 0; i < kept; i++) sorted[i] = w[order[i]];
-    const int drawn = draw_index(sorted, kept, u, mass);
+    scratch.kept.resize(static_cast<size_t>(kept));
+    for (int i = 0; i < kept; i++) scratch.kept[static_cast<size_t>(i)] = w[order[i]];
+    const int drawn = draw_among(scratch.kept, u, scratch.mass);
     return drawn < 0 ? best : ids[order[drawn]];
   }
 
   w.resize(static_cast<size_t>(n));
-  const double total = kernels.exp_sum(w.data(), x, n, x[best], inverse);
-  if (row.top_p < 1) keep_top_p(w.data(), n, total, row.top_p, scratch);
-  if (row.min_p > 0) {
-    const float least = w[best] * row.min_p;
-    for (int i = 0; i < n; i++)
-      if (w[i] < least) w[i] = 0;
+  scratch.mass.resize(static_cast<size_t>((n + kSumSpan - 1) / kSumSpan));
+  const double total = kernels.exp_sum(w.data(), x, n, x[best], inverse, scratch.mass.data());
+  if (row.top_p >= 1 && row.min_p <= 0) {
+    const int drawn = draw_index(w.data(), n, u, scratch.mass);
+    return drawn < 0 ? best : drawn;
   }
-  const int drawn = draw_index(w.data(), n, u, scratch.mass);
-  return drawn < 0 ? best : drawn;
+  // All weights below the first bound together weigh less than 1 - top_p of the total: none of them is in the set.
+  const double top_p = static_cast<double>(row.top_p);
+  const float negligible = static_cast<float>(total * (1.0 - top_p) / n * 0.999), least = w[static_cast<size_t>(best)] * row.min_p;
+  select_from(kernels, w.data(), n, row.top_p < 1 ? negligible : least, scratch);
+  auto& kept = scratch.kept;
+  if (row.top_p < 1) keep_top_p(kept, total * top_p, scratch);
+  for (float& weight : kept)
+    if (weight < least) weight = 0;
+  const int drawn = draw_among(kept, u, scratch.mass);
+  return drawn < 0 ? best : scratch.ids[static_cast<size_t>(drawn)];
 }
 
 // log-softmax of the raw row at `id` is logits[id] - normaliser.
@@ -220,7 +232,7 @@ double normaliser(const KernelTable& kernels, const SampleRow& row, SamplerScrat
   w.resize(static_cast<size_t>(row.vocab));
   const float max = kernels.max(row.logits, row.vocab);
   if (max == kForbidden) return 0;  // every id forbidden by the model: all logprobs are -infinity
-  return static_cast<double>(max) + std::log(kernels.exp_sum(w.data(), row.logits, row.vocab, max, 1.0f));
+  return static_cast<double>(max) + std::log(kernels.exp_sum(w.data(), row.logits, row.vocab, max, 1.0f, nullptr));
 }
 
 }  // namespace
@@ -235,13 +247,14 @@ int sample_row(const KernelTable& kernels, const SampleRow& row, SamplerScratch&
   *fault = SampleFault::none;
   const bool logprobs = row.report || row.wanted > 0;
   if (row.target >= 0 && !logprobs) return row.target;
-  if (has_bad(row.logits, row.vocab)) {
+  const float* x = row.target < 0 ? apply(kernels, row, scratch.logits) : finite(kernels, row);
+  if (!x) {
     *fault = SampleFault::not_a_number;
     return -1;
   }
   int id = row.target;
   if (id < 0) {
-    id = sample(kernels, row, apply(row, scratch.logits), scratch);
+    id = sample(kernels, row, x, scratch);
     if (id < 0) *fault = SampleFault::nothing_allowed;
   }
   if (!logprobs) return id;
@@ -252,7 +265,7 @@ int sample_row(const KernelTable& kernels, const SampleRow& row, SamplerScratch&
     if (row.top > 0) {
       auto& ids = scratch.ids;
       if (row.top < row.vocab) {
-        select_best(row.logits, row.vocab, row.top, ids);
+        select_best(kernels, row.logits, row.vocab, row.top, ids);
       } else {
         ids.resize(static_cast<size_t>(row.vocab));
         for (int i = 0; i < row.vocab; i++) ids[i] = i;

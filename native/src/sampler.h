@@ -49,7 +49,7 @@ enum class SampleFault {
 };
 
 struct SamplerScratch {
-  std::vector<float> logits, weights;
+  std::vector<float> logits, weights, kept;
   std::vector<int32_t> ids, order;
   std::vector<double> mass;
 };

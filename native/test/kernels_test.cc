@@ -508,7 +508,8 @@ void check_sampling() {
     if (n > 20) x[n - 1] = x[n / 2] = std::min(30.0f, x[at]);
     const int first = (int)(std::max_element(x.begin(), x.end()) - x.begin());
     CHECK(table->max(x.data(), n) == 30 && table->argmax(x.data(), n) == first, "%s max of %d", table->name, n);
-    const double sum = table->exp_sum(out.data(), x.data(), n, 30, 0.7f);
+    std::vector<double> spans((n + kSumSpan - 1) / kSumSpan);
+    const double sum = table->exp_sum(out.data(), x.data(), n, 30, 0.7f, spans.data());
     double expected = 0, worst = 0;
     for (int i = 0; i < n; i++) {
       const double e = std::exp((double)((x[i] - 30.0f) * 0.7f));
@@ -516,6 +517,27 @@ void check_sampling() {
       worst = std::max(worst, std::abs(out[i] - e) / e);
     }
     CHECK(worst < 2.5e-7 && std::abs(sum / expected - 1) < 2e-7, "%s exp_sum of %d: %g", table->name, n, worst);
+    double in_order = 0;
+    for (size_t s = 0; s < spans.size(); s++) {
+      double span = 0;
+      for (int i = (int)s * kSumSpan; i < std::min(n, (int)(s + 1) * kSumSpan); i++) span += out[i];
+      CHECK(std::abs(spans[s] - span) <= 1e-12 * span, "%s span %d of %d", table->name, (int)s, n);
+      in_order += spans[s];
+    }
+    CHECK(in_order == sum, "%s spans of %d", table->name, n);
+    // Copies: any mask, all allowed, none allowed; what is checked is the whole row.
+    std::vector<uint32_t> mask((n + 31) / 32);
+    for (uint32_t& word : mask) word = rng.below(3) == 0 ? 0u : rng.below(2) == 0 ? ~0u : (uint32_t)rng.next();
+    std::vector<float> copy(n + 1, 7.0f);
+    CHECK(table->checked_copy(nullptr, x.data(), n, nullptr) && table->checked_copy(copy.data(), x.data(), n, mask.data()), "%s %d finite values", table->name, n);
+    bool right = copy[n] == 7.0f;
+    for (int i = 0; i < n; i++) right = right && copy[i] == (mask[i / 32] >> i % 32 & 1 ? x[i] : -INFINITY);
+    CHECK(right && table->checked_copy(copy.data(), x.data(), n, nullptr) && same_bits(copy.data(), x.data(), n), "%s masked copy of %d", table->name, n);
+    for (float odd : {(float)NAN, (float)INFINITY, -INFINITY}) {
+      copy.assign(x.begin(), x.end());
+      copy[rng.below(n)] = odd;
+      CHECK(table->checked_copy(nullptr, copy.data(), n, nullptr) == (odd == -INFINITY), "%s %g among %d", table->name, odd, n);
+    }
     if (n > 20) {
       x[3] = NAN;
       x[n - 2] = NAN;
@@ -524,13 +546,13 @@ void check_sampling() {
       CHECK(table->max(x.data(), n) == table->max(clean.data(), n) && table->argmax(x.data(), n) == table->argmax(clean.data(), n), "%s NaN in %d", table->name, n);
       std::fill(x.begin(), x.end(), -std::numeric_limits<float>::infinity());
       x[n - 1] = -5;
-      CHECK(table->argmax(x.data(), n) == n - 1 && table->exp_sum(out.data(), x.data(), n, -5, 1) == 1, "%s all but one forbidden, %d", table->name, n);
+      CHECK(table->argmax(x.data(), n) == n - 1 && table->exp_sum(out.data(), x.data(), n, -5, 1, nullptr) == 1, "%s all but one forbidden, %d", table->name, n);
     }
   }
   std::vector<float> x, out;
   for (float v = -110; v <= 0; v += 0.0037f) x.push_back(v);
   out.resize(x.size());
-  table->exp_sum(out.data(), x.data(), (int)x.size(), 0, 1);
+  table->exp_sum(out.data(), x.data(), (int)x.size(), 0, 1, nullptr);
   double worst = 0;
   for (size_t i = 0; i < x.size(); i++)
     if (x[i] > -87.3f) worst = std::max(worst, std::abs(out[i] / std::exp((double)x[i]) - 1));

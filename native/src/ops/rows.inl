@@ -114,24 +114,73 @@ static float row_max(const float* x, int n) {
   return v_max_lane(v_max(v_max(best[0], best[1]), v_max(best[2], best[3])));
 }
 
-static double exp_sum(float* out, const float* x, int n, float max, float inverse_temperature) {
+static double exp_sum(float* out, const float* x, int n, float max, float inverse_temperature, double* spans) {
   const V top = v_set(max), scale = v_set(inverse_temperature);
-  Doubles sums;
-  sums.clear();
+  double total = 0;
+  for (int from = 0; from < n; from += kSumSpan) {
+    Doubles sums;
+    sums.clear();
+    const int to = lesser(n, from + kSumSpan);
+    int i = from;
+    for (; i + 16 <= to; i += 16) {
+      const V v = v_exp(v_mul(v_sub(v_load(x + i), top), scale));
+      v_store(out + i, v);
+      sums.add(v);
+    }
+    if (i < to) {
+      const V v = v_keep(v_exp(v_mul(v_sub(v_load_n(x + i, to - i), top), scale)), 0, to - i, v_zero());
+      v_store_n(out + i, v, to - i);
+      sums.add(v);
+    }
+    double part[8];
+    sums.store(part);
+    const double span = ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]));
+    if (spans != nullptr) spans[from / kSumSpan] = span;
+    total += span;
+  }
+  return total;
+}
+
+/// 0 or -infinity for each of the four low bits.
+struct Forbidding {
+  float lanes[16][4];
+};
+constexpr Forbidding forbidding() {
+  Forbidding f = {};
+  for (int bits = 0; bits < 16; bits++)
+    for (int i = 0; i < 4; i++) f.lanes[bits][i] = bits >> i & 1 ? 0.0f : -__builtin_inff();
+  return f;
+}
+static constexpr Forbidding kForbidding = forbidding();
+
+/// v where the bit of the lane is 1, else -infinity.
+SGL_INLINE V allow(V v, uint32_t bits) {
+  if (bits == 0xffff) return v;
+  if (bits == 0) return v_set(-__builtin_inff());
+  float lanes[16];
+  for (int i = 0; i < 4; i++) memcpy(lanes + 4 * i, kForbidding.lanes[bits >> 4 * i & 15], 16);
+  return v_add(v, v_load(lanes));
+}
+
+static bool checked_copy(float* out, const float* x, int n, const uint32_t* mask) {
+  const V low = v_set(-__FLT_MAX__);
+  V odd = v_zero();  // stays 0 while all is well
+  const auto check = [&](V v) {
+    const V bounded = v_max(low, v);  // -infinity is fine; NaN comes through
+    odd = v_add(odd, v_sub(bounded, bounded));
+  };
   int i = 0;
   for (; i + 16 <= n; i += 16) {
-    const V v = v_exp(v_mul(v_sub(v_load(x + i), top), scale));
-    v_store(out + i, v);
-    sums.add(v);
+    const V v = v_load(x + i);
+    check(v);
+    if (out != nullptr) v_store(out + i, mask == nullptr ? v : allow(v, mask[i >> 5] >> (i & 31) & 0xffff));
   }
   if (i < n) {
-    const V v = v_keep(v_exp(v_mul(v_sub(v_load_n(x + i, n - i), top), scale)), 0, n - i, v_zero());
-    v_store_n(out + i, v, n - i);
-    sums.add(v);
+    const V v = v_load_n(x + i, n - i);
+    check(v);
+    if (out != nullptr) v_store_n(out + i, mask == nullptr ? v : allow(v, mask[i >> 5] >> (i & 31) & 0xffff), n - i);
   }
-  double part[8];
-  sums.store(part);
-  return ((part[0] + part[4]) + (part[2] + part[6])) + ((part[1] + part[5]) + (part[3] + part[7]));
+  return v_sum(odd) == 0.0f;
 }
 
 static int argmax(const float* x, int n) {
