@@ -75,9 +75,10 @@ export async function profileSteps({
     plan.close();
   }
   const kernels = addon.runtimeInfo(runtime);
+  const vocab = weights.config.vocabSize;
   weights.close();
   addon.closeRuntime(runtime);
-  return { kernels, cases: results };
+  return { kernels, vocab, cases: results };
 }
 
 /** Instructions by what they compute: products by the matrix they read. */

@@ -1,4 +1,4 @@
-// Times the matmul and attention kernels: GFLOP/s and the share of what registers alone can do, GB/s of packed weights
+// Times the matmul kernels (attention_bench.cc has the others): GFLOP/s and the share of what registers alone can do, GB/s of packed weights
 // and the share of what a plain read of memory gives. kernels_bench [tier] [threads] [filter]
 #include <algorithm>
 #include <atomic>
@@ -189,7 +189,7 @@ PackedMatrix* make(GgmlType type, Shape s, int copies) {
   }
   const std::vector<PackSource> sources(copies, {data.data(), type, s.rows, nullptr});
   const char* error;
-  PackedMatrix* m = pack_prepare(s.columns, sources.data(), sources.size(), &error);
+  PackedMatrix* m = pack_prepare(s.columns, sources.data(), sources.size(), nullptr, &error);
   if (m == nullptr) {
     printf("%s\n", error);
     exit(1);
@@ -249,53 +249,6 @@ int main(int argc, char** argv) {
       printf("\n");
       for (PackedMatrix* m : list) pack_free(m);
     }
-  }
-  if (*filter != 0 && strcmp(filter, "attention") != 0) return 0;
-  // Qwen2.5-0.5B: 14 query heads, 2 kv heads of 64; every layer has pages of its own.
-  for (int page : {1, 16, 32, 64}) {
-    const int layers = 24, length = 1024, dim = 64, kv_heads = 2, heads = 14, group = heads / kv_heads, sequences = 8;
-    const int pages = sequences * length / page;
-    const KvLayout layout = {layers, kv_heads, dim, page, pages, KvDtype::f16};
-    std::vector<uint8_t> kv(layout.total_bytes());
-    for (size_t i = 0; i + 2 <= kv.size(); i += 2) {
-      const uint16_t h = f32_to_f16((float)(i % 1001) * 0.001f - 0.5f);
-      memcpy(&kv[i], &h, 2);
-    }
-    std::vector<int32_t> ids(pages);
-    for (int i = 0; i < pages; i++) ids[i] = (int)((int64_t)i * 7919 % pages);
-    std::vector<float> q((size_t)length * heads * dim, 0.1f), out(q.size());
-    auto call = [&](int layer, int h, int sequence, int first, int tokens, int thread) {
-      AttentionArgs a = {};
-      a.q = q.data() + (size_t)first * heads * dim;
-      a.out = out.data() + (size_t)first * heads * dim;
-      a.q_stride = a.out_stride = heads * dim;
-      a.kv = kv.data();
-      a.layout = &layout;
-      a.layer = layer;
-      a.kv_head = h;
-      a.heads_per_kv = group;
-      a.pages = ids.data() + sequence * length / page;
-      a.first_position = first;
-      a.tokens = tokens;
-      a.kv_length = first + tokens;
-      a.scale = 0.125f;
-      a.causal = true;
-      table->attention(a, scratch[thread]);
-    };
-    const double decode = best_of(5, [&] {
-      pool.run([&](int thread) {
-        for (int i = thread; i < layers * sequences * kv_heads; i += threads) call(i / (sequences * kv_heads), i % kv_heads, i / kv_heads % sequences, length - 1, 1, thread);
-      });
-    });
-    const int tile = 32;
-    const double prefill = best_of(3, [&] {
-      pool.run([&](int thread) {
-        for (int i = thread; i < 4 * kv_heads * 512 / tile; i += threads) call(i % 4, i / 4 % kv_heads, 0, i / (4 * kv_heads) * tile, tile, thread);
-      });
-    });
-    const double bytes = (double)layout.total_bytes(), flops = 4.0 * heads * dim * 512 * 513 / 2 * 4;
-    printf("attention page %2d: decode 8 x 1024 x 24 layers %.2f ms, %.1f GB/s; prefill 512, per 24 layers %.1f ms, %.0f GFLOP/s %.0f%%\n", page, decode * 1e3, bytes / decode / 1e9,
-           prefill * 6e3, flops / prefill / 1e9, top > 0 ? flops / prefill / 1e9 / top * 100 : 0);
   }
   return 0;
 }

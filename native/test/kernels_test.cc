@@ -110,7 +110,7 @@ struct Packed {
   PackedMatrix* m;
   explicit Packed(int columns, const std::vector<PackSource>& sources) {
     const char* error;
-    m = pack_prepare(columns, sources.data(), sources.size(), &error);
+    m = pack_prepare(columns, sources.data(), sources.size(), nullptr, &error);
     if (m == nullptr) {
       printf("pack_prepare: %s\n", error);
       exit(1);
@@ -238,11 +238,11 @@ void check_pack_errors() {
   const char* error;
   const uint8_t byte = 0;
   const PackSource odd[] = {{&byte, GgmlType::Q4_0, 4, nullptr}}, empty[] = {{&byte, GgmlType::F32, 0, nullptr}}, unknown[] = {{&byte, (GgmlType)99, 4, nullptr}};
-  CHECK(pack_prepare(48, odd, 1, &error) == nullptr && error != nullptr, "columns that do not fit are refused");
-  CHECK(pack_prepare(32, empty, 1, &error) == nullptr && error != nullptr, "a source without rows is refused");
-  CHECK(pack_prepare(32, unknown, 1, &error) == nullptr && error != nullptr, "an unknown type is refused");
-  CHECK(pack_prepare(0, empty, 1, &error) == nullptr && error != nullptr, "no columns are refused");
-  CHECK(pack_prepare(32, empty, 0, &error) == nullptr && error != nullptr, "no sources are refused");
+  CHECK(pack_prepare(48, odd, 1, nullptr, &error) == nullptr && error != nullptr, "columns that do not fit are refused");
+  CHECK(pack_prepare(32, empty, 1, nullptr, &error) == nullptr && error != nullptr, "a source without rows is refused");
+  CHECK(pack_prepare(32, unknown, 1, nullptr, &error) == nullptr && error != nullptr, "an unknown type is refused");
+  CHECK(pack_prepare(0, empty, 1, nullptr, &error) == nullptr && error != nullptr, "no columns are refused");
+  CHECK(pack_prepare(32, empty, 0, nullptr, &error) == nullptr && error != nullptr, "no sources are refused");
   CHECK(row_bytes(GgmlType::Q4_K, 128) == 0 && row_bytes(GgmlType::Q4_K, 512) == 288 && row_bytes((GgmlType)99, 32) == 0, "row_bytes");
 }
 

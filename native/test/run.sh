@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds and runs the kernel tests: test/run.sh [tier]. Objects go to build/kernels; only changed files are compiled.
+# Builds and runs the kernel tests: test/run.sh [tier]; with PROGRAM=kernels_bench or attention_bench those. Objects go to build/kernels; only changed files are compiled.
 # CXX and CXXFLAGS are respected, e.g. CXXFLAGS="-O1 -g -fsanitize=address,undefined".
 set -e
 cd "$(dirname "$0")/.."
@@ -8,7 +8,7 @@ mkdir -p "$out"
 flags="-std=gnu++17 -Wall -Wextra -Wno-psabi -ffp-contract=off ${CXXFLAGS:--O3}"
 objects=""
 changed=$(find src test -name '*.h' -newer "$out/stamp" -o -name '*.inl' -newer "$out/stamp" 2>/dev/null || echo all)
-for source in src/quant.cc src/pack.cc src/dispatch.cc src/tiers/portable.cc src/tiers/avx2.cc src/tiers/avx512.cc; do
+for source in src/thread_pool.cc src/checksum.cc src/quant.cc src/pack.cc src/dispatch.cc src/tiers/portable.cc src/tiers/avx2.cc src/tiers/avx512.cc; do
   object="$out/$(basename "$source" .cc).o"
   if [ ! -f "$object" ] || [ "$source" -nt "$object" ] || [ -n "$changed" ]; then ${CXX:-g++} $flags -c "$source" -o "$object"; fi
   objects="$objects $object"

@@ -1,0 +1,125 @@
+// What this machine can do at most, measured: reading memory and L2, and multiply-adds of each kind its registers know.
+// Every figure is for all threads of the pool at once.
+#pragma once
+#include <algorithm>
+#include <chrono>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <vector>
+
+#if defined(__x86_64__)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#include <immintrin.h>
+#endif
+
+#include "../src/thread_pool.h"
+
+namespace roofline {
+
+inline double now() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
+
+inline double median_of(int rounds, const std::function<void()>& f) {
+  std::vector<double> seconds;
+  for (int i = 0; i < rounds; i++) {
+    const double start = now();
+    f();
+    seconds.push_back(now() - start);
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return seconds[seconds.size() / 2];
+}
+
+// f(thread) on every thread of the pool at once: as many chunks as threads, each long enough that none gets two.
+inline void on_all(sgl::ThreadPool& pool, const std::function<void(int)>& f) {
+  pool.parallel_for(pool.threads(), 1, [&](int begin, int end, int) {
+    for (int i = begin; i < end; i++) f(i);
+  });
+}
+
+inline void read_all(const uint8_t* from, size_t bytes) {
+  const auto* p = reinterpret_cast<const uint64_t*>(from);
+  uint64_t sum[32] = {0};
+  for (size_t i = 0; i + 32 <= bytes / 8; i += 32) {
+    for (int line = 0; line < 4; line++) __builtin_prefetch(p + i + 1024 + line * 8);
+    for (int j = 0; j < 32; j++) sum[j] += p[i + j];
+  }
+  volatile uint64_t sink = 0;
+  for (const uint64_t v : sum) sink = sink + v;
+}
+
+// GB/s of reading `bytes` per thread again and again: more than any cache holds for DRAM, a third of L2 for L2.
+inline double read_bandwidth(sgl::ThreadPool& pool, size_t bytes, int repeats) {
+  const size_t all = bytes * static_cast<size_t>(pool.threads());
+  auto* data = static_cast<uint8_t*>(std::aligned_alloc(2 << 20, (all + (2 << 20) - 1) / (2 << 20) * (2 << 20)));
+  std::memset(data, 1, all);
+  const double seconds = median_of(7, [&] {
+    on_all(pool, [&](int thread) {
+      for (int i = 0; i < repeats; i++) read_all(data + bytes * static_cast<size_t>(thread), bytes);
+    });
+  });
+  std::free(data);
+  return static_cast<double>(all) * repeats / seconds / 1e9;
+}
+
+#if defined(__x86_64__)
+constexpr int kSteps = 4000000;  // a few milliseconds
+
+// Twelve independent accumulators: more than latency times ports. Returns multiply-adds counted as two operations.
+#define ROOFLINE_LOOP(name, features, type, zero, step, per_step)     \
+  __attribute__((target(features))) inline double name() {            \
+    type s[12];                                                       \
+    for (auto& v : s) v = zero;                                       \
+    for (int i = 0; i < kSteps; i++) {                                \
+      _Pragma("GCC unroll 12") for (int j = 0; j < 12; j++) step;     \
+      asm volatile("" ::: "memory");                                  \
+    }                                                                 \
+    volatile unsigned char sink = 0;                                  \
+    for (auto& v : s) sink = sink + reinterpret_cast<unsigned char*>(&v)[0]; \
+    return 12.0 * (per_step)*kSteps;                                  \
+  }
+ROOFLINE_LOOP(f32_avx2, "avx2,fma", __m256, _mm256_set1_ps(1), s[j] = _mm256_fmadd_ps(s[j], _mm256_set1_ps(0.999f), _mm256_set1_ps(1e-3f)), 16)
+ROOFLINE_LOOP(f32_avx512, "avx512f", __m512, _mm512_set1_ps(1), s[j] = _mm512_fmadd_ps(s[j], _mm512_set1_ps(0.999f), _mm512_set1_ps(1e-3f)), 32)
+// u8 x s8 to s16 pairs, to s32, added: three instructions for 32 products.
+ROOFLINE_LOOP(int8_avx2, "avx2", __m256i, _mm256_set1_epi8(1),
+              s[j] = _mm256_add_epi32(s[j], _mm256_madd_epi16(_mm256_maddubs_epi16(s[j], _mm256_set1_epi8(3)), _mm256_set1_epi16(1))), 64)
+ROOFLINE_LOOP(int8_vnni, "avx512f,avx512vnni", __m512i, _mm512_set1_epi8(1), s[j] = _mm512_dpbusd_epi32(s[j], _mm512_set1_epi8(3), _mm512_set1_epi8(5)), 128)
+ROOFLINE_LOOP(bf16_avx512, "avx512f,avx512bf16", __m512, _mm512_set1_ps(1),
+              s[j] = _mm512_dpbf16_ps(s[j], (__m512bh)_mm512_set1_epi16(0x3f80), (__m512bh)_mm512_set1_epi16(0x3f80)), 64)
+#undef ROOFLINE_LOOP
+#endif
+
+struct Peak {
+  const char* name;  // "f32", "int8", "bf16"
+  const char* by;    // the instruction
+  double rate;       // Gop/s, a multiply-add is two
+};
+
+inline std::vector<Peak> peaks(sgl::ThreadPool& pool) {
+  std::vector<Peak> found;
+#if defined(__x86_64__)
+  const auto add = [&](const char* name, const char* by, double (*loop)()) {
+    double work = 0;
+    const double seconds = median_of(5, [&] {
+      on_all(pool, [&](int thread) {
+        const double done = loop();
+        if (thread == 0) work = done;
+      });
+    });
+    found.push_back({name, by, work * pool.threads() / seconds / 1e9});
+  };
+  const bool wide = __builtin_cpu_supports("avx512f");
+  if (wide) add("f32", "AVX-512 vfmadd", f32_avx512);
+  else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add("f32", "AVX2 vfmadd", f32_avx2);
+  if (wide && __builtin_cpu_supports("avx512vnni")) add("int8", "AVX-512 vpdpbusd", int8_vnni);
+  else if (__builtin_cpu_supports("avx2")) add("int8", "AVX2 vpmaddubsw", int8_avx2);
+  if (wide && __builtin_cpu_supports("avx512bf16")) add("bf16", "AVX-512 vdpbf16ps", bf16_avx512);
+#endif
+  return found;
+}
+
+}  // namespace roofline
