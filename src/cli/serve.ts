@@ -7,6 +7,9 @@ import { DEFAULT_MODEL } from "../weights/catalog.js";
 import { loadEngine } from "./load-engine.js";
 import { addServerFlags, splitOptions } from "./server-args.js";
 
+/** Time that the error replies of a dead engine have to reach their callers. */
+const REPLY_GRACE_MS = 2000;
+
 interface ServeOptions extends Record<string, unknown> {
   modelPath?: string;
   firstRunHelp?: boolean;
@@ -63,6 +66,7 @@ async function serve(options: ServeOptions): Promise<void> {
   );
   if (options.firstRunHelp) process.stdout.write(whatToTry(server.url));
 
+  void engine.failed.then((error) => exitAfterFailure(error, server));
   await new Promise<void>((resolve) => {
     let stopping = false;
     const stop = (signal: NodeJS.Signals) => {
@@ -83,6 +87,14 @@ async function serve(options: ServeOptions): Promise<void> {
     };
     process.on("SIGINT", stop).on("SIGTERM", stop);
   });
+}
+
+/** The engine is dead and its requests are answered: their replies go out, then the process ends. Nothing can hang it. */
+export async function exitAfterFailure(error: SglangError, server: RunningServer): Promise<never> {
+  process.stderr.write(`sglang-ts: ${error.message}\n`);
+  const late = new Promise((resolve) => setTimeout(resolve, REPLY_GRACE_MS));
+  await Promise.race([server.close().catch(() => {}), late]);
+  process.exit(1);
 }
 
 function whatToTry(url: string): string {

@@ -92,6 +92,10 @@ export interface EngineConfig {
   disableCudaGraph: boolean;
   /** The plain loop: process a step's results before the next is queued. Same tokens. @default false */
   disableOverlapSchedule: boolean;
+  /** Running requests get their next token in the steps that compute prompts, which take so many tokens fewer. Same tokens. @default false */
+  enableMixedChunk: boolean;
+  /** File for a trace of native steps and of the loop's phases (trace.ts); null = none. @default null */
+  trace: string | null;
   /** Every request reads its own pages, shared or not: slower when prompts share a beginning, same bits. @default false */
   disableCascade: boolean;
   /** Seed of the seeds of requests that give none; null = a fresh one each start. @default null */
@@ -146,6 +150,8 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   constrainedJsonDisableAnyWhitespace: false,
   disableCudaGraph: false,
   disableOverlapSchedule: false,
+  enableMixedChunk: false,
+  trace: null,
   disableCascade: false,
   randomSeed: null,
   samplingDefaults: "model",
@@ -217,6 +223,8 @@ const CHECKS: { readonly [K in keyof EngineConfig]: Check } = {
   constrainedJsonDisableAnyWhitespace: flag,
   disableCudaGraph: flag,
   disableOverlapSchedule: flag,
+  enableMixedChunk: flag,
+  trace: orNull(text),
   disableCascade: flag,
   randomSeed: orNull([Number.isSafeInteger, "an integer"]),
   samplingDefaults: oneOf(["model", "openai"]),

@@ -44,6 +44,7 @@ import { schedulerOptions } from "./scheduler-options.js";
 import { type SessionNode, Sessions } from "./sessions.js";
 import { StopMatcher } from "./stop-matcher.js";
 import { TimeSlices } from "./time-slices.js";
+import { Trace } from "./trace.js";
 
 /** What an engine that takes no constraints reports of them. */
 const NO_GRAMMARS: EngineStats["grammar"] = {
@@ -81,6 +82,7 @@ export class Engine implements EngineApi {
   readonly config: EngineConfig;
   readonly #runner: ModelRunner;
   readonly #scheduler: Scheduler;
+  readonly #trace: Trace | null;
   readonly #encoder: PromptEncoder;
   readonly #slices = new TimeSlices();
   readonly #encoders: LongTextEncoder | null;
@@ -109,7 +111,9 @@ export class Engine implements EngineApi {
           });
     this.#texts = new TokenTexts(tokenizer);
     this.#random = createRandom(config.randomSeed);
-    this.#scheduler = new Scheduler(runner, schedulerOptions(config, runner, { strict: parts.strict ?? false }));
+    this.#trace = config.trace === null ? null : new Trace(config.trace);
+    const given = { strict: parts.strict ?? false, trace: this.#trace };
+    this.#scheduler = new Scheduler(runner, schedulerOptions(config, runner, given));
   }
 
   /**
@@ -118,7 +122,14 @@ export class Engine implements EngineApi {
    * @throws SglangError naming the file, flag or tensor; OUT_OF_MEMORY with the numbers
    */
   static async load(modelSpec: string, options: LoadOptions = {}): Promise<Engine> {
-    return new Engine(await loadEngineParts(modelSpec, options));
+    const parts = await loadEngineParts(modelSpec, options);
+    try {
+      return new Engine(parts);
+    } catch (error) {
+      await parts.encoders?.close();
+      await parts.runner.close();
+      throw error;
+    }
   }
 
   /** Chunks of all answers as they come; each answer ends with the chunk that has a finish reason. Starts at the first `next`. */
@@ -216,11 +227,17 @@ export class Engine implements EngineApi {
     return this.#sessions.close(id);
   }
 
+  /** Resolves when the engine died of an internal error: every request was answered with it, and none is taken any more. */
+  get failed(): Promise<SglangError> {
+    return this.#scheduler.failed;
+  }
+
   close(): Promise<void> {
     this.#closed ??= (async () => {
       this.#sessions.closeAll();
       await this.#grammars?.close();
       await this.#scheduler.close();
+      await this.#trace?.close();
       await this.#encoders?.close();
       await this.#runner.close();
     })();

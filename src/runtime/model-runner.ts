@@ -36,12 +36,21 @@ export interface ModelRunner {
   close(): Promise<void>;
 }
 
+/** What a step gave, and when it ran (see StepOutputs). Row i belongs to item i. */
+export interface StepResult {
+  rows: StepOutput[];
+  startNs: number;
+  endNs: number;
+  maskWaitNs: number;
+  sampleNs: number;
+}
+
 /** A batch whose step is queued. */
 export interface QueuedStep {
   kind: Batch["kind"];
   items: readonly QueuedItem[];
-  /** Output i belongs to item i. Rejects when the step failed as a whole; failed rows mark their items. */
-  outputs: Promise<{ rows: StepOutput[]; startNs: number; endNs: number; maskWaitNs: number; sampleNs: number }>;
+  /** Rejects when the step failed as a whole; failed rows mark their items. */
+  outputs: Promise<StepResult>;
   /** Rows of items whose constraint must say what may come next; they wait for {@link BatchRunner.supplyMasks}. */
   constrained: readonly QueuedItem[];
   ticket: number;

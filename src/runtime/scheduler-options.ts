@@ -8,7 +8,7 @@ import type { SchedulerOptions } from "./scheduler.js";
 export function schedulerOptions(
   config: EngineConfig,
   runner: ModelRunner,
-  { strict, now }: Pick<SchedulerOptions, "strict" | "now">,
+  { strict, now, trace }: Pick<SchedulerOptions, "strict" | "now" | "trace">,
 ): SchedulerOptions {
   return {
     stepTokens: Math.min(prefillStepTokens(config), runner.maxTokens),
@@ -22,10 +22,12 @@ export function schedulerOptions(
     disableRadixCache: config.disableRadixCache,
     radixEvictionPolicy: config.radixEvictionPolicy,
     overlap: !config.disableOverlapSchedule,
+    mixedChunk: config.enableMixedChunk,
     decodeLogInterval: config.decodeLogInterval,
     watchdogTimeout: config.watchdogTimeout,
     random: createRandom(config.randomSeed),
     strict,
     now,
+    trace,
   };
 }

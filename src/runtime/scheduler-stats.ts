@@ -1,7 +1,7 @@
 /** What the scheduler counts, and its two log lines in SGLang's words. */
 import { logger } from "../core/logger.js";
 import type { EngineStats } from "../core/protocol.js";
-import type { Batch } from "./batch.js";
+import type { BatchItem } from "./batch.js";
 import type { Req } from "./request.js";
 
 /** Prefill batches that the cache hit rate looks back on. */
@@ -53,11 +53,11 @@ export class SchedulerStats {
     return all === 0 ? 0 : cached / all;
   }
 
-  /** A prefill batch is about to run. */
-  prefill(batch: Batch, load: Load): void {
+  /** A step that computes parts of prompts was queued. */
+  prefill(items: readonly BatchItem[], load: Load): void {
     const hit = { cached: 0, computed: 0 };
     let fresh = 0;
-    for (const { req, start, end } of batch.items) {
+    for (const { req, start, end } of items) {
       hit.computed += end - start;
       if (req.cachedTokens !== null) continue;
       fresh++;
@@ -77,7 +77,7 @@ export class SchedulerStats {
     );
   }
 
-  /** A decode batch is about to run. */
+  /** A step with decode rows was queued. */
   decode(load: Load): void {
     this.counters.decodeSteps++;
     if (this.#intervalSteps === 0) this.#intervalStart = this.#now();

@@ -24,10 +24,11 @@ import type { Batch, QueuedItem, RowOutput, StepOutput } from "./batch.js";
 import { DecodeSet } from "./decode.js";
 import type { EvictionPolicyName } from "./eviction-policy.js";
 import { KvCache } from "./kv-cache.js";
-import { BatchRunner, type ModelRunner, type QueuedStep } from "./model-runner.js";
+import { BatchRunner, type ModelRunner, type QueuedStep, type StepResult } from "./model-runner.js";
 import { type PrefillOptions, PrefillQueue } from "./prefill.js";
 import type { Req } from "./request.js";
 import { type Load, SchedulerStats } from "./scheduler-stats.js";
+import type { Trace } from "./trace.js";
 
 export interface SchedulerOptions extends PrefillOptions {
   /** null = no limit. */
@@ -37,6 +38,10 @@ export interface SchedulerOptions extends PrefillOptions {
   radixEvictionPolicy: EvictionPolicyName;
   /** Queue a step before the results of the one before are processed. */
   overlap: boolean;
+  /** Decode rows ride in prefill steps. */
+  mixedChunk: boolean;
+  /** Where steps and phases are written. @default nowhere */
+  trace?: Trace | null;
   decodeLogInterval: number;
   /** Seconds after which a step is reported as stuck; 0 = never. */
   watchdogTimeout: number;
@@ -64,6 +69,11 @@ export class Scheduler {
   #closing = false;
   /** Why the loop died; null while it lives. */
   #failure: SglangError | null = null;
+  #onFailure!: (error: SglangError) => void;
+  /** Resolves when the loop died of an internal error; every request was answered with it, and none is taken any more. */
+  readonly failed: Promise<SglangError> = new Promise((resolve) => {
+    this.#onFailure = resolve;
+  });
   readonly #done: Promise<void>;
 
   constructor(runner: ModelRunner, options: SchedulerOptions) {
@@ -210,7 +220,7 @@ export class Scheduler {
   async #run(): Promise<void> {
     try {
       while (!this.#closing) {
-        this.#receive();
+        this.#phase("receive", () => this.#receive());
         if (this.#paused && this.#queued) {
           const due = this.#queued;
           this.#queued = null;
@@ -222,8 +232,8 @@ export class Scheduler {
           await this.#sleepWhilePaused();
           continue;
         }
-        const batch = this.#schedule();
-        const next = batch && this.#queue(batch);
+        const batch = this.#phase("schedule", () => this.#schedule());
+        const next = batch && this.#phase("queue", () => this.#queue(batch));
         // Overlapped, the step before is processed now; plain, the one just queued.
         const due = this.#options.overlap ? this.#queued : next;
         this.#queued = this.#options.overlap ? next : null;
@@ -244,6 +254,7 @@ export class Scheduler {
         { cause },
       );
       for (const req of [...this.#live()]) this.#endAfterFailure(req, this.#failure);
+      this.#onFailure(this.#failure);
     }
     for (const resolve of this.#idleWaiters.splice(0)) resolve();
     this.#settlePauses();
@@ -292,11 +303,26 @@ export class Scheduler {
    * between the chunks of a long prompt the running requests get a step each: on a CPU such a prompt takes many seconds.
    */
   #schedule(): Batch | null {
-    const decodeTurn = this.#prefill.partial !== null && this.#lastKind === "prefill" && this.#decode.reqs.length > 0;
-    const prefill = decodeTurn ? null : this.#prefill.nextBatch(this.#decode, this.#queued?.items);
-    const batch = prefill ?? this.#scheduleDecode();
+    const batch = this.#options.mixedChunk ? this.#mixedBatch() : this.#nextBatch();
     this.#lastKind = batch?.kind ?? null;
     return batch;
+  }
+
+  #nextBatch(): Batch | null {
+    const decodeTurn = this.#prefill.partial !== null && this.#lastKind === "prefill" && this.#decode.reqs.length > 0;
+    const prefill = decodeTurn ? null : this.#prefill.nextBatch(this.#decode, this.#queued?.items);
+    return prefill ?? this.#scheduleDecode();
+  }
+
+  /** Every running request's next token, and as many prompt tokens as fit beside them. */
+  #mixedBatch(): Batch | null {
+    // First: these must have their pages, and making room may retract the request that is half computed.
+    const decode = this.#scheduleDecode();
+    const prefill = this.#prefill.nextBatch(this.#decode, this.#queued?.items, decode?.items.length);
+    // Those that gave way to a higher priority are not in the step any more.
+    const rows = decode?.items.filter(({ req }) => req.state === "running") ?? [];
+    if (!prefill) return rows.length > 0 ? { kind: "decode", items: rows } : null;
+    return rows.length > 0 ? { kind: "mixed", items: [...prefill.items, ...rows] } : prefill;
   }
 
   #scheduleDecode(): Batch | null {
@@ -320,10 +346,15 @@ export class Scheduler {
       return null;
     }
     for (const { req, end } of step.items) if (req.state === "prefill" && end === req.length) this.#decode.add(req);
-    if (batch.kind === "decode") this.#stats.decode(this.#load());
-    else this.#stats.prefill(batch, this.#load());
+    if (batch.kind !== "decode")
+      this.#stats.prefill(
+        step.items.filter((item) => item.isPrefill),
+        this.#load(),
+      );
+    if (batch.kind !== "prefill") this.#stats.decode(this.#load());
     // Whose tokens are all known need not wait for the step before.
-    if (!step.supplied && step.constrained.every(({ req, end }) => end <= req.length)) this.#runner.supplyMasks(step);
+    if (!step.supplied && step.constrained.every(({ req, end }) => end <= req.length))
+      this.#phase("masks", () => this.#runner.supplyMasks(step));
     return step;
   }
 
@@ -335,8 +366,12 @@ export class Scheduler {
       return null;
     });
     clearTimeout(timer);
-    if (outputs) this.#process(outputs.rows);
-    else this.#supplyNext();
+    if (outputs) {
+      this.#traceStep(step, outputs);
+      this.#phase("process", () => this.#process(outputs.rows));
+    } else {
+      this.#supplyNext();
+    }
   }
 
   #failAll(kind: Batch["kind"], items: QueuedStep["items"] | Batch["items"], cause: unknown): void {
@@ -367,7 +402,8 @@ export class Scheduler {
 
   /** Gives the queued step the masks that waited for the tokens of the one before. */
   #supplyNext(): void {
-    if (this.#queued && !this.#queued.supplied) this.#runner.supplyMasks(this.#queued);
+    const next = this.#queued;
+    if (next && !next.supplied) this.#phase("masks", () => this.#runner.supplyMasks(next));
   }
 
   #deliver({ item, input, last }: StepOutput): void {
@@ -465,14 +501,28 @@ export class Scheduler {
     this.#wake = null;
   }
 
+  #phase<T>(name: string, run: () => T): T {
+    return this.#options.trace ? this.#options.trace.phase(name, run) : run();
+  }
+
+  #traceStep({ kind, items }: QueuedStep, { startNs, endNs, maskWaitNs, sampleNs }: StepResult): void {
+    const tokens = items.reduce((sum, { start, end }) => sum + end - start, 0);
+    const args = { requests: items.length, tokens, sampleUs: sampleNs / 1e3, maskWaitUs: maskWaitNs / 1e3 };
+    this.#options.trace?.step(kind, startNs, endNs, args);
+  }
+
   #watch({ kind, items }: QueuedStep): NodeJS.Timeout | undefined {
     const seconds = this.#options.watchdogTimeout;
     if (seconds <= 0) return undefined;
     const tokens = items.reduce((sum, { start, end }) => sum + end - start, 0);
-    const report = () =>
+    const report = () => {
+      const { running, queued, usedTokens, maxTokens } = this.#load();
+      const rids = items.map(({ req, start, end }) => `${req.rid} [${start}, ${end})`);
       logger.error(
-        `Watchdog: a ${kind} step of ${items.length} requests and ${tokens} tokens has been running for more than ${seconds} s.`,
+        `Watchdog: a ${kind} step of ${items.length} requests and ${tokens} tokens has been running for more than ${seconds} s. ` +
+          `#running-req: ${running}, #queue-req: ${queued}, #token: ${usedTokens} of ${maxTokens}. In the step: ${rids.join(", ")}.`,
       );
+    };
     return setTimeout(report, seconds * 1000).unref();
   }
 

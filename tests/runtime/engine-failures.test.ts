@@ -327,7 +327,9 @@ describe("when something else goes wrong", () => {
     const { engine } = fakeEngine({ watchdogTimeout: 0.005 }, { onStep: () => sleep(30) });
     await collect(engine, { prompt: { text: "abc" }, samplingParams: { maxNewTokens: 1 } });
     expect(report.mock.calls.map(([line]) => line)).toEqual([
-      "Watchdog: a prefill step of 1 requests and 3 tokens has been running for more than 0.005 s.",
+      expect.stringMatching(
+        /^Watchdog: a prefill step of 1 requests and 3 tokens has been running for more than 0.005 s. #running-req: 1, #queue-req: 0, #token: 3 of 256. In the step: \w+ \[0, 3\)\.$/,
+      ),
     ]);
     report.mockRestore();
     await engine.close();

@@ -70,6 +70,7 @@ const setupOf = (tight: boolean) =>
     maxRunningRequests: fc.integer({ min: 1, max: 8 }),
     conservativeness: fc.constantFrom(...(tight ? [0] : [0, 1])),
     disableRadixCache: fc.boolean(),
+    mixedChunk: fc.boolean(),
   });
 
 const seen = { retractions: 0, cached: 0, ahead: 0, stopped: 0, late: 0, uploads: 0, aborted: 0 };
@@ -214,6 +215,56 @@ describe("the overlapped loop", () => {
       for (const { finishReason } of await Promise.all(answers)) expect(finishReason).toMatchObject({ type: "abort" });
     }
   });
+});
+
+describe("a loop that dies of an internal error", () => {
+  it.each([true, false])(
+    "answers every request with it, takes no more, and says so (overlapped: %s)",
+    async (overlap) => {
+      const runner = new FakeRunner({
+        // A page is lost: the strict check after the step finds it.
+        onStep: (_, step) => {
+          if (step === 4) loop.kv.pool.allocate(1, []);
+        },
+      });
+      const loop = scheduler(runner, { overlap, maxRunningRequests: 2 });
+      const params = { maxNewTokens: 20, ignoreEos: true };
+      const answers = [1, 2, 3, 4].map((id) => answer(loop, { prompt: [id], params }));
+      expect((await loop.failed).message).toMatch(/internal error: KV pages leaked/);
+      for (const { error } of await Promise.all(answers)) expect(error).toMatch(/KV pages leaked/);
+      await expect(answer(loop, { prompt: [1], params })).rejects.toThrow(/KV pages leaked/);
+      await loop.close();
+    },
+  );
+});
+
+describe("a mixed chunk", () => {
+  it.each([true, false])(
+    "takes the rows of running requests along, within the step's tokens (overlapped: %s)",
+    async (overlap) => {
+      const runner = new FakeRunner();
+      const loop = scheduler(runner, { mixedChunk: true, stepTokens: 16, overlap });
+      const running = [0, 1, 2].map((id) =>
+        answer(loop, { prompt: [id, 1], params: { maxNewTokens: 20, ignoreEos: true } }),
+      );
+      for (let i = 0; i < 8; i++) await turn();
+      const late = await answer(loop, {
+        prompt: Array.from({ length: 50 }, (_, i) => 5 + (i % 9)),
+        params: { maxNewTokens: 2 },
+      });
+      for (const { ids } of await Promise.all(running)) expect(ids).toHaveLength(20);
+      const chunks = runner.steps.filter(({ sequences }) => sequences.some(({ tokens }) => tokens.length > 2));
+      expect(chunks.map(({ sequences }) => sequences.map(({ tokens }) => tokens.length))).toEqual([
+        [13, 1, 1, 1],
+        [13, 1, 1, 1],
+        [13, 1, 1, 1],
+        [11, 1, 1, 1],
+      ]);
+      expect(late.error).toBeNull();
+      expect(loop.stats().counters).toMatchObject({ prefillSteps: 5 });
+      await loop.close();
+    },
+  );
 });
 
 describe("a constraint", () => {

@@ -91,6 +91,7 @@ function setupOf({ spareTokens, conservativeness }: Profile) {
     schedulePolicy: fc.constantFrom(...SCHEDULE_POLICIES),
     disableRadixCache: fc.boolean(),
     disableOverlapSchedule: fc.boolean(),
+    enableMixedChunk: fc.boolean(),
     scheduleConservativeness: fc.constantFrom(...conservativeness),
     enablePriorityScheduling: fc.boolean(),
     enableTenantFairness: fc.boolean(),

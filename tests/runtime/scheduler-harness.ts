@@ -41,6 +41,7 @@ export function scheduler(runner: FakeRunner, options: Partial<SchedulerOptions>
     conservativeness: 1,
     disableRadixCache: false,
     overlap: true,
+    mixedChunk: false,
     radixEvictionPolicy: "lru",
     decodeLogInterval: 1000,
     watchdogTimeout: 0,
