@@ -1,6 +1,6 @@
 /** The examples on a real model, SmolLM2-135M in this process: they run, and what is certain of their results holds. */
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import type { AddressInfo } from "node:net";
+import { type AddressInfo, isIPv4 } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -9,6 +9,8 @@ import { main as quickStart } from "../../examples/01-quick-start.js";
 import { main as fewShot } from "../../examples/02-few-shot.js";
 import { main as multiTurn } from "../../examples/03-multi-turn.js";
 import { main as selectMethods } from "../../examples/04-select.js";
+import { main as person } from "../../examples/05-person-schema.js";
+import { main as address } from "../../examples/06-regex-ip-address.js";
 import { main as expansion } from "../../examples/07-parallel-expansion.js";
 import { main as treeOfThought } from "../../examples/08-tree-of-thought.js";
 import { main as skeleton } from "../../examples/09-skeleton-of-thought.js";
@@ -51,6 +53,14 @@ describe("examples on SmolLM2", () => {
       expect(choice).toMatch(/^the /);
       expect(scores).toHaveLength(3);
     }
+  });
+
+  it("05 person schema", async () => {
+    expect(await person(backend)).toMatch(/^\D+ was -?\d+ when she published, as /);
+  });
+
+  it("06 regex IP address", async () => {
+    expect(isIPv4(await address(backend))).toBe(true);
   });
 
   it("07 parallel expansion", async () => {
