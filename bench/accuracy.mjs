@@ -1,12 +1,13 @@
 /**
  * How close every mode is to exact arithmetic on the file's own weights, and to llama.cpp on the same file and tokens.
  *
- *   npm run bench:accuracy -- [--model NAME] [--windows 16] [--stride 2] [--only TEXT] [--no-compare] [--fresh]
+ *   npm run bench:accuracy -- [--model NAME] [--windows 16] [--stride 2] [--only NAME,...] [--no-compare] [--fresh] [--save]
  *
  * The reference is the plain f32 path (f32 activations, f32 keys and values) of the best tier, which the golden tests
  * check against other implementations. What is measured is kept per position under the cache folder, so a run that was
  * stopped goes on and systems are compared in pairs; a rebuilt engine is measured again. `--only` measures systems whose
- * name has the text; `--fresh` forgets the reference too.
+ * names have one of the texts (llama.cpp is one) and shows what is known of the others; `--save` writes the results file all
+ * the same. `--fresh` forgets everything, the reference too.
  */
 import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
@@ -40,6 +41,7 @@ const { values } = parseArgs({
     only: { type: "string", default: "" },
     "no-compare": { type: "boolean", default: false },
     fresh: { type: "boolean", default: false },
+    save: { type: "boolean", default: false },
   },
 });
 const stride = Number(values.stride);
@@ -77,11 +79,10 @@ function allSystems() {
     .filter(({ supported }) => supported)
     .map(({ name }) => name);
   const numerics = engineConfig.NUMERICS ?? [null];
-  const kvDtypes = KV_DTYPES;
   const ours = tiers.flatMap((tier, t) =>
     numerics.flatMap((mode) =>
-      // KV dtypes differ in what is stored, not by tier: the best tier shows them.
-      (t === 0 ? kvDtypes : ["f16"]).map((kvCacheDtype) => ({
+      // KV dtypes differ in what is stored, not by tier: the best tier shows them, others their arithmetic.
+      (t === 0 ? KV_DTYPES : ["f32"]).map((kvCacheDtype) => ({
         name: [mode ?? "f32", `kv ${kvCacheDtype}`, tier].join(", "),
         options: { tier, kvCacheDtype, ...(mode === null ? {} : { numerics: mode }) },
         windows: tier === "portable" ? SLOW_TIER_WINDOWS : Number.POSITIVE_INFINITY,
@@ -112,23 +113,22 @@ async function withEngine(options, work) {
   }
 }
 
-/** The windows, and the reference's logits for each of them on disk. */
+/** The windows, and the reference's logits for each of them on disk: what is there already stays. */
 async function prepareReference() {
   const count = Number(values.windows);
   const known = existsSync(referenceInfo) ? JSON.parse(readFileSync(referenceInfo, "utf8")) : { windows: [] };
   if (known.windows.length >= count) return known;
   return await withEngine(plain.options, async (source) => {
     const windows = readWindows(source.tokenizer, count);
-    let columns = 0;
-    for (const [i, { ids }] of windows.entries()) {
+    let info = known;
+    for (let i = known.windows.length; i < count; i++) {
       process.stderr.write(`\rreference: window ${i + 1}/${count} `);
-      const { logits, ...rest } = await source.rows(ids, stride);
-      columns = rest.columns;
+      const { logits, columns } = await source.rows(windows[i].ids, stride);
       writeFileSync(referenceFile(i), logits);
+      info = { system: plain.name, build: BUILD, columns, windows: windows.slice(0, i + 1) };
+      writeFileSync(referenceInfo, JSON.stringify(info));
     }
     process.stderr.write("\n");
-    const info = { system: plain.name, build: BUILD, columns, windows };
-    writeFileSync(referenceInfo, JSON.stringify(info));
     return info;
   });
 }
@@ -136,56 +136,64 @@ async function prepareReference() {
 const reference = await prepareReference();
 const windows = reference.windows.slice(0, Number(values.windows));
 
-/** One system over the windows, kept on disk per position: { kl, nll, same } arrays, window after window. */
+/** One system over the windows, kept on disk window by window: { kl, nll, same } of each position. */
 async function measure(name, build, count, open) {
   const file = join(folder, `${name.replace(/[^a-z0-9.]+/gi, "-")}.json`);
   const kept = existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : { build: null };
-  if (kept.build === build && kept.windows.length >= count) return { ...kept, windows: kept.windows.slice(0, count) };
-  const source = await open();
-  const measured = [];
-  try {
-    for (const [w, { ids }] of windows.slice(0, count).entries()) {
-      process.stderr.write(`\r${name}: window ${w + 1}/${count} `);
-      const { logits, columns } = await source.rows(ids, stride);
-      const expected = readFloats(referenceFile(w));
-      const row = { kl: [], nll: [], same: [] };
-      for (let p = 0, r = 0; p < WINDOW; p += stride, r++) {
-        const { kl, nll, same } = compareRows(
-          expected,
-          r * reference.columns,
-          logits,
-          r * columns,
-          reference.columns,
-          ids[p + 1] ?? -1,
+  const measured = kept.build === build ? kept.windows : [];
+  let { weightsBytes } = kept;
+  if (measured.length < count && wanted(name)) {
+    const source = await open();
+    weightsBytes = source.weightsBytes;
+    try {
+      for (let w = measured.length; w < count; w++) {
+        process.stderr.write(`\r${name}: window ${w + 1}/${count} `);
+        measured.push(
+          compareWindow(windows[w].ids, readFloats(referenceFile(w)), await source.rows(windows[w].ids, stride)),
         );
-        row.kl.push(kl);
-        row.nll.push(nll);
-        row.same.push(same ? 1 : 0);
+        writeFileSync(file, JSON.stringify({ build, weightsBytes, windows: measured }));
       }
-      measured.push(row);
+    } finally {
+      await source.close();
     }
-  } finally {
-    await source.close();
+    process.stderr.write("\n");
   }
-  process.stderr.write("\n");
-  const result = { build, weightsBytes: source.weightsBytes, windows: measured };
-  writeFileSync(file, JSON.stringify(result));
-  return result;
+  return { weightsBytes, windows: measured.slice(0, count) };
+}
+
+function compareWindow(ids, expected, { logits, columns }) {
+  const row = { kl: [], nll: [], same: [] };
+  for (let p = 0, r = 0; p < WINDOW; p += stride, r++) {
+    const next = ids[p + 1] ?? -1;
+    const { kl, nll, same } = compareRows(
+      expected,
+      r * reference.columns,
+      logits,
+      r * columns,
+      reference.columns,
+      next,
+    );
+    row.kl.push(kl);
+    row.nll.push(nll);
+    row.same.push(same ? 1 : 0);
+  }
+  return row;
 }
 
 const results = new Map();
-const wanted = (name) => name.includes(values.only);
-for (const { name, options, windows: most } of ours)
-  if (wanted(name)) {
-    const count = Math.min(windows.length, most);
-    results.set(name, await measure(name, BUILD, count, () => openEngine(model, { threads, ...options })));
-  }
+const wanted = (name) => values.only.split(",").some((text) => name.includes(text));
+for (const { name, options, windows: most } of ours) {
+  const count = Math.min(windows.length, most);
+  const result = await measure(name, BUILD, count, () => openEngine(model, { threads, ...options }));
+  if (result.windows.length > 0) results.set(name, result);
+}
 if (!values["no-compare"]) {
   const compare = join(here, "compare");
   const manifest = join(compare, "node_modules/node-llama-cpp/package.json");
   if (existsSync(manifest)) {
     const { version } = JSON.parse(readFileSync(manifest, "utf8"));
-    results.set(LLAMA, await measure(LLAMA, version, windows.length, () => openLlama(model, threads)));
+    const result = await measure(LLAMA, version, windows.length, () => openLlama(model, threads));
+    if (result.windows.length > 0) results.set(LLAMA, result);
   } else console.log("llama.cpp is left out: run `npm install --ignore-scripts` in bench/compare to compare with it.");
 }
 
@@ -214,13 +222,17 @@ function summary(name, result) {
     weightsBytes: result.weightsBytes ?? null,
   };
   if (llama === undefined || name === LLAMA) return row;
-  const peer = { windows: llama.windows.slice(0, result.windows.length) };
+  // Pairs need both: a run that was stopped has fewer windows of one.
+  const pairs = Math.min(llama.windows.length, result.windows.length);
+  if (pairs === 0) return row;
+  const peer = { windows: llama.windows.slice(0, pairs) };
+  const own = { windows: result.windows.slice(0, pairs) };
   const theirs = flat(peer, "kl", LATE);
   const paired = clusteredMean(
-    flat(result, "kl", LATE).map((x, i) => x - theirs[i]),
-    windowOf(result, LATE),
+    flat(own, "kl", LATE).map((x, i) => x - theirs[i]),
+    windowOf(own, LATE),
   );
-  const better = result.windows.filter(
+  const better = own.windows.filter(
     (row, w) => mean(row.kl.slice(LATE / stride)) < mean(peer.windows[w].kl.slice(LATE / stride)),
   );
   return {
@@ -250,8 +262,7 @@ printTable([
     row.vsLlama ? `${row.vsLlama.windowsBetter}/${row.windows}` : "",
   ]),
 ]);
-const complete = values.only === "" && !values["no-compare"];
-if (complete)
+if (values.save || (values.only === "" && !values["no-compare"]))
   writeResults(
     `accuracy-${values.model}-${ours[0].options.tier}`,
     `npm run bench:accuracy -- ${process.argv.slice(2).join(" ")}`.trim(),

@@ -1,4 +1,4 @@
-// Prints the milliseconds from process start to the first token; run by run.mjs.
+// Prints the milliseconds from process start to the first token, and the memory held then; run by run.mjs.
 //   node first-token.mjs MODEL THREADS
 import { Engine } from "../dist/index.js";
 
@@ -9,5 +9,7 @@ for await (const _ of engine.generate({
   samplingParams: { maxNewTokens: 1, temperature: 0 },
 }))
   break;
-console.log(JSON.stringify({ firstTokenMs: performance.now() }));
+const firstTokenMs = performance.now();
+const { weightsBytes } = engine.stats().memory;
+console.log(JSON.stringify({ firstTokenMs, rssBytes: process.memoryUsage.rss(), weightsBytes }));
 await engine.close();
