@@ -1,0 +1,232 @@
+// `npm run bench:radix [-- --quick] [--model NAME] [--workloads a,b] [--setups a,b]`: RadixAttention on the paper's
+// workloads (bench/radix/workloads.mjs), everything on and with one part turned off in turn.
+//
+//   full            lpm, radix cache, hints, forks side by side, cascade
+//   no-cache        every prompt from its first token            fcfs, random    order of the waiting queue
+//   no-tree         a flat cache: only the very same prompt      no-parallelism  branches of a fork one after another
+//   no-hint         the engine is not told what will be shared   no-cascade      shared pages read once per request
+//   tight[-fcfs, -random]  a pool of half of what the workload caches, beside the bound of an eviction that knows the future
+//
+// Setups without a cache run only the first items (throughput is programs per second). Hit rate: cached share of all
+// prompt tokens; optimal: a cache that never forgets, over the same requests in whole pages. Setups of one workload are
+// run in one process, one after the other, after a warm-up.
+import { createHash } from "node:crypto";
+import { parseArgs } from "node:util";
+import { Engine, engineBackend } from "../dist/index.js";
+import { KvCache } from "../dist/runtime/kv-cache.js";
+import { boundedHitRate, infiniteHitRate } from "./radix/optimal.mjs";
+import { WORKLOADS, Writer } from "./radix/workloads.mjs";
+import { printTable, writeResults } from "./record.mjs";
+
+const { values } = parseArgs({
+  options: {
+    model: { type: "string", default: "smollm2-135m" },
+    quick: { type: "boolean", default: false },
+    workloads: { type: "string" },
+    setups: { type: "string" },
+    name: { type: "string", default: "radix" },
+  },
+});
+
+const CONCURRENCY = 32;
+const POOL_TOKENS = 16384;
+const SETUPS = {
+  full: {},
+  "no-cache": { config: { disableRadixCache: true }, share: 1 / 4 },
+  "no-tree": { flat: true, share: 1 / 4 },
+  fcfs: { config: { schedulePolicy: "fcfs" } },
+  random: { config: { schedulePolicy: "random" } },
+  "no-parallelism": { parallel: false },
+  "no-hint": { hint: false },
+  "no-cascade": { config: { disableCascade: true } },
+  tight: { tight: true },
+  "tight-fcfs": { tight: true, config: { schedulePolicy: "fcfs" } },
+  "tight-random": { tight: true, config: { schedulePolicy: "random" } },
+};
+const QUICK = { workloads: ["mmlu", "tree", "chat-short"], setups: ["full", "no-cache", "no-tree", "tight", "tight-fcfs"] };
+const names = (given, quick, all) => given?.split(",") ?? (values.quick ? quick : Object.keys(all));
+const workloads = names(values.workloads, QUICK.workloads, WORKLOADS);
+const setups = names(values.setups, QUICK.setups, SETUPS);
+
+/** The engine as the backend sees it, with every request recorded. */
+function recorder(engine, { flat = false }) {
+  const requests = [];
+  const keyOf = ({ prompt }) => createHash("sha256").update(JSON.stringify(prompt)).digest("hex");
+  async function* generate(request) {
+    const record = { prompt: [], output: [], limit: 0, usage: null };
+    requests.push(record);
+    const asked = flat ? { ...request, extraKey: keyOf(request) } : request;
+    for await (const chunk of engine.generate(asked)) {
+      if (chunk.index === 0 && chunk.promptTokenIds) record.prompt = [...chunk.promptTokenIds];
+      if (chunk.index === 0) record.output.push(...chunk.tokenIdsDelta);
+      record.usage = chunk.usage;
+      yield chunk;
+    }
+    const start = request.logprobs?.startLen ?? -1;
+    record.limit = start < 0 ? record.prompt.length - 1 : Math.min(record.prompt.length - 1, Math.max(start, 1) - 1);
+  }
+  const { model, tokenizer } = engine;
+  return { requests, engine: { model, tokenizer, generate, flushCache: () => engine.flushCache() } };
+}
+
+const withoutHints = (backend) =>
+  new Proxy(backend, {
+    get(target, key) {
+      if (key === "prefixHint") return undefined;
+      const value = Reflect.get(target, key, target);
+      return typeof value === "function" ? value.bind(target) : value;
+    },
+  });
+
+async function run(workload, items, setup, poolTokens) {
+  const { config = {}, parallel = true, hint = true, share = 1 } = setup;
+  const engine = await Engine.load(values.model, {
+    offline: true,
+    schedulePolicy: "lpm",
+    maxTotalTokens: poolTokens,
+    contextLength: 2048,
+    randomSeed: 1,
+    preferredSamplingParams: { temperature: 0, ignoreEos: true },
+    ...config,
+  });
+  try {
+    for await (const _ of engine.generate({ prompt: { text: "warm up" }, samplingParams: { maxNewTokens: 2 }, extraKey: "warm" }));
+    const { requests, engine: recorded } = recorder(engine, setup);
+    const backend = hint ? engineBackend(recorded) : withoutHints(engineBackend(recorded));
+    const some = items.slice(0, Math.max(2, Math.ceil(items.length * share)));
+    const before = engine.stats().counters;
+    const started = performance.now();
+    const results = await workload.program.batch(some, {
+      backend,
+      concurrency: CONCURRENCY,
+      sharedPrefix: hint,
+      args: (item) => [item, { parallel }],
+    });
+    const seconds = (performance.now() - started) / 1000;
+    const failed = results.find(({ ok }) => !ok);
+    if (failed) throw failed.error;
+    const { counters, pages } = engine.stats();
+    // One program alone on an empty cache.
+    const recordedRequests = [...requests];
+    await engine.flushCache({ timeoutSeconds: 10 });
+    const aloneSince = performance.now();
+    await workload.program.run(items[0], { parallel }, { backend });
+    const latencySeconds = (performance.now() - aloneSince) / 1000;
+    const prompt = recordedRequests.reduce((sum, { prompt: ids }) => sum + ids.length, 0);
+    const cached = recordedRequests.reduce((sum, { usage }) => sum + (usage?.cachedTokens ?? 0), 0);
+    return {
+      programs: some.length,
+      seconds,
+      programsPerSecond: some.length / seconds,
+      latencySeconds,
+      requests: recordedRequests,
+      hitRate: cached / prompt,
+      computedTokens: counters.computedPromptTokens - before.computedPromptTokens,
+      evictedTokens: counters.evictedTokens,
+      retractions: counters.retractions,
+      pageSize: pages.pageSize,
+      values: results.map(({ value }) => JSON.stringify(value)),
+    };
+  } finally {
+    await engine.close();
+  }
+}
+
+/** Share of wall time inside the cache's own calls when nothing is ever shared. */
+async function ownCost() {
+  const writer = new Writer(99);
+  const prompts = writer.list(values.quick ? 20 : 100, () => writer.words(120));
+  let inside = 0;
+  const original = {};
+  for (const name of ["match", "grow", "share", "release"]) {
+    original[name] = KvCache.prototype[name];
+    KvCache.prototype[name] = function (...args) {
+      const started = performance.now();
+      try {
+        return original[name].apply(this, args);
+      } finally {
+        inside += performance.now() - started;
+      }
+    };
+  }
+  const engine = await Engine.load(values.model, { offline: true, maxTotalTokens: POOL_TOKENS, contextLength: 2048 });
+  try {
+    const started = performance.now();
+    await Promise.all(
+      prompts.map(async (text) => {
+        const samplingParams = { maxNewTokens: 8, temperature: 0, ignoreEos: true };
+        for await (const _ of engine.generate({ prompt: { text }, samplingParams, stream: false }));
+      }),
+    );
+    const wall = performance.now() - started;
+    return { prompts: prompts.length, wallMs: wall, cacheMs: inside, share: inside / wall };
+  } finally {
+    await engine.close();
+    Object.assign(KvCache.prototype, original);
+  }
+}
+
+const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const results = {};
+const rows = [["workload / setup", "programs/s", "of full", "latency s", "hit rate", "optimal", "of optimal", "computed tokens"]];
+for (const name of workloads) {
+  const workload = WORKLOADS[name];
+  const items = workload.items(new Writer(7));
+  results[name] = { what: workload.what };
+  const full = await run(workload, items, {}, POOL_TOKENS);
+  const distinct = full.computedTokens + full.requests.reduce((sum, { output }) => sum + output.length, 0);
+  const longest = Math.max(...full.requests.map(({ prompt, output }) => prompt.length + output.length));
+  const tightTokens = Math.max(longest + 64, Math.ceil(distinct / 2));
+  for (const setupName of setups) {
+    const setup = SETUPS[setupName];
+    const it = setupName === "full" ? full : await run(workload, items, setup, setup.tight ? tightTokens : POOL_TOKENS);
+    // Exactness on the way: turning anything off changes speed, never an answer.
+    const wrong = it.values.findIndex((value, i) => value !== full.values[i]);
+    if (wrong >= 0) throw new Error(`${name}/${setupName}: answer ${wrong} differs from that of the full setup`);
+    const { requests, values: _, ...figures } = it;
+    const cacheless = setupName === "no-cache" || setup.flat;
+    const optimal = setup.tight
+      ? boundedHitRate(requests, it.pageSize, Math.floor(tightTokens / it.pageSize))
+      : infiniteHitRate(requests, it.pageSize);
+    const optimalTokens = infiniteHitRate(requests, 1);
+    results[name][setupName] = {
+      ...figures,
+      optimalHitRate: optimal,
+      optimalHitRatePerToken: optimalTokens,
+      ...(setup.tight && { poolTokens: tightTokens }),
+      speedOfFull: it.programsPerSecond / full.programsPerSecond,
+    };
+    rows.push([
+      `${name} ${setupName}`,
+      it.programsPerSecond.toFixed(2),
+      `${(it.programsPerSecond / full.programsPerSecond).toFixed(2)}x`,
+      it.latencySeconds.toFixed(2),
+      percent(it.hitRate),
+      cacheless ? "" : percent(optimal),
+      cacheless || optimal === 0 ? "" : percent(it.hitRate / optimal),
+      String(it.computedTokens),
+    ]);
+    console.error(rows.at(-1).join("  "));
+  }
+}
+const cost = values.setups || values.workloads ? null : await ownCost();
+console.log("");
+printTable(rows);
+const shares = workloads.map((name) => results[name].full).filter((r) => r && r.optimalHitRate > 0);
+const ofOptimal = shares.reduce((sum, r) => sum + r.hitRate / r.optimalHitRate, 0) / shares.length;
+const ofTokens = shares.reduce((sum, r) => sum + r.hitRate / r.optimalHitRatePerToken, 0) / shares.length;
+console.log(`\nhit rate: ${percent(ofOptimal)} of the optimal one in whole pages, ${percent(ofTokens)} of the one in tokens, on average (bar: 97 %)`);
+for (const name of workloads) {
+  const gain = results[name]["no-cache"];
+  if (gain) console.log(`${name}: ${(1 / gain.speedOfFull).toFixed(1)}x the throughput without a cache`);
+}
+if (cost) console.log(`own cost without reuse: ${percent(cost.share)} of wall time (bar: 0.3 %): ${cost.cacheMs.toFixed(1)} ms of ${cost.wallMs.toFixed(0)} ms`);
+writeResults(values.name, `npm run bench:radix -- ${process.argv.slice(2).join(" ")}`.trim(), {
+  model: values.model,
+  concurrency: CONCURRENCY,
+  poolTokens: POOL_TOKENS,
+  hitRateOfOptimal: ofOptimal,
+  hitRateOfOptimalPerToken: ofTokens,
+  ownCost: cost,
+  workloads: results,
+});
