@@ -57,13 +57,15 @@ function recorder(engine, { flat = false }) {
     requests.push(record);
     const asked = flat ? { ...request, extraKey: keyOf(request) } : request;
     for await (const chunk of engine.generate(asked)) {
-      if (chunk.index === 0 && chunk.promptTokenIds) record.prompt = [...chunk.promptTokenIds];
+      if (chunk.index === 0 && chunk.promptTokenIds) {
+        record.prompt = [...chunk.promptTokenIds];
+        const start = request.logprobs?.startLen ?? -1;
+        record.limit = Math.min(record.prompt.length, start < 0 ? record.prompt.length : Math.max(start, 1)) - 1;
+      }
       if (chunk.index === 0) record.output.push(...chunk.tokenIdsDelta);
       record.usage = chunk.usage;
       yield chunk;
     }
-    const start = request.logprobs?.startLen ?? -1;
-    record.limit = start < 0 ? record.prompt.length - 1 : Math.min(record.prompt.length - 1, Math.max(start, 1) - 1);
   }
   const { model, tokenizer } = engine;
   return { requests, engine: { model, tokenizer, generate, flushCache: () => engine.flushCache() } };

@@ -37,7 +37,7 @@ export const WORKLOADS = {
       const shots = w.list(5, (i) => `${question()} ${"ABC"[i % 3]}\n\n`).join("");
       return w.list(32, () => ({ shots, question: `Question: ${w.words(18)}?\nAnswer:` }));
     },
-    program: program(async (s, { shots, question }) => {
+    program: program(async (s, { shots, question }, _options) => {
       s.text(shots + question);
       return s.append(gen({ maxTokens: 1 }));
     }),
@@ -48,7 +48,7 @@ export const WORKLOADS = {
       const shots = w.list(20, () => `${w.words(14)}: ${w.words(6)}.\n`).join("");
       return w.list(12, () => ({ text: `${shots}${w.words(16)}:`, endings: w.list(4, () => ` ${w.words(6)}.`) }));
     },
-    program: program(async (s, { text, endings }) => {
+    program: program(async (s, { text, endings }, _options) => {
       s.text(text);
       return s.append(select(endings));
     }),
@@ -59,7 +59,7 @@ export const WORKLOADS = {
       const template = `Answer with thoughts and actions. ${w.words(150)}\n`;
       return w.list(8, () => ({ task: `${template}Question: ${w.words(12)}?\n`, seen: w.list(3, () => w.words(30)) }));
     },
-    program: program(async (s, { task, seen }) => {
+    program: program(async (s, { task, seen }, _options) => {
       s.text(task);
       for (const observation of seen) {
         s.text("Thought:");
@@ -75,7 +75,7 @@ export const WORKLOADS = {
       const characters = w.list(4, (i) => `Character ${i}. ${w.words(110)}\n`);
       return w.list(20, (i) => `${characters[i % 4]}Memory: ${w.words(20)}\nWhat happens next?`);
     },
-    program: program(async (s, text) => {
+    program: program(async (s, text, _options) => {
       s.text(text);
       return s.append(gen({ maxTokens: 6 }));
     }),
@@ -157,7 +157,7 @@ export const WORKLOADS = {
       const instruction = `Extract the fields as JSON. ${w.words(200)}\n`;
       return w.list(12, () => `${instruction}Document: ${w.words(25)}\n{"name": "`);
     },
-    program: program(async (s, text) => {
+    program: program(async (s, text, _options) => {
       s.text(text);
       for (const field of ["city", "year"]) {
         await s.append(gen({ maxTokens: 4 }));
@@ -169,7 +169,7 @@ export const WORKLOADS = {
   "chat-short": {
     what: "4 turns, long questions, short answers",
     items: (w) => w.list(8, () => w.list(4, () => w.words(80))),
-    program: program(async (s, turns) => {
+    program: program(async (s, turns, _options) => {
       for (const turn of turns) {
         s.text(`User: ${turn}\nAssistant:`);
         await s.append(gen({ maxTokens: 4 }));
@@ -180,7 +180,7 @@ export const WORKLOADS = {
   "chat-long": {
     what: "4 turns, long answers",
     items: (w) => w.list(6, () => w.list(4, () => w.words(40))),
-    program: program(async (s, turns) => {
+    program: program(async (s, turns, _options) => {
       for (const turn of turns) {
         s.text(`User: ${turn}\nAssistant:`);
         await s.append(gen({ maxTokens: 32 }));
@@ -195,7 +195,7 @@ export const WORKLOADS = {
       const passages = w.list(5, (i) => `Passage ${i}: ${w.words(110)}\n`);
       return w.list(20, () => `${task}${passages[w.int(5)]}Question: ${w.words(12)}?\nAnswer:`);
     },
-    program: program(async (s, text) => {
+    program: program(async (s, text, _options) => {
       s.text(text);
       return s.append(gen({ maxTokens: 6 }));
     }),

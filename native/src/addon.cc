@@ -444,6 +444,105 @@ napi_value KvPoolBytes(napi_env env, napi_callback_info info) {
   return make_number(env, static_cast<double>(kv->layout.total_bytes()));
 }
 
+size_t kv_block_bytes(const KvLayout& layout) { return (size_t)layout.layers * layout.kv_heads * layout.page_bytes(); }
+
+napi_value KvBlockBytes(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_HANDLE(KvPool, kv, argv[0], "kv");
+  return make_number(env, static_cast<double>(kv_block_bytes(kv->layout)));
+}
+
+napi_value CreateKvBlock(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_HANDLE(KvPool, kv, argv[0], "kv");
+  auto block = std::make_shared<KvBlock>();
+  const size_t bytes = kv_block_bytes(kv->layout);
+  block->data.reset(new (std::nothrow) uint8_t[bytes]);
+  block->bytes = bytes;
+  if (!block->data) return throw_error(env, "out of memory: a KV block of " + std::to_string(bytes) + " bytes");
+  return make_handle(env, std::move(block));
+}
+
+// The block's bytes, lent: the array keeps them alive.
+napi_value KvBlockView(napi_env env, napi_callback_info info) {
+  ARGUMENTS(1);
+  REQUIRE_HANDLE(KvBlock, block, argv[0], "block");
+  auto* owner = new std::shared_ptr<KvBlock>(block);
+  const auto release = [](napi_env, void*, void* hint) { delete static_cast<std::shared_ptr<KvBlock>*>(hint); };
+  napi_value buffer, bytes;
+  if (napi_create_external_arraybuffer(env, block->data.get(), block->bytes, release, owner, &buffer) != napi_ok) {
+    delete owner;
+    return throw_error(env, "kvBlockView: this JavaScript engine allows no memory from outside");
+  }
+  if (napi_create_typedarray(env, napi_uint8_array, block->bytes, buffer, 0, &bytes) != napi_ok) return nullptr;
+  return bytes;
+}
+
+// Copies pages between the pool and blocks, in its turn among the steps.
+class KvCopyTask : public PromiseTask {
+ public:
+  KvCopyTask(std::shared_ptr<KvPool> kv, std::vector<int32_t> pages, std::vector<std::shared_ptr<KvBlock>> blocks, bool out)
+      : kv_(std::move(kv)), pages_(std::move(pages)), blocks_(std::move(blocks)), out_(out) {}
+  void run(int) override {
+    const KvLayout& layout = kv_->layout;
+    const size_t bytes = layout.kv_heads * layout.page_bytes();  // the heads of a page lie together
+    runtime->pool().parallel_for(static_cast<int>(pages_.size()), 1, [&](int begin, int end, int) {
+      for (int i = begin; i < end; i++) for (int layer = 0; layer < layout.layers; layer++) {
+        uint8_t* page = kv_->memory.data() + layout.page_offset(layer, pages_[i], 0);
+        uint8_t* copy = blocks_[i]->data.get() + layer * bytes;
+        std::memcpy(out_ ? copy : page, out_ ? page : copy, bytes);
+      }
+    });
+    cancelled_ = runtime->pool().cancelled();
+  }
+  void settle(napi_env env, const char* dropped) override {
+    if (dropped || cancelled_) return reject(env, make_error(env, std::string("KV pages were not copied: ") + (dropped ? dropped : "the runtime was closed")));
+    napi_value undefined = nullptr;
+    napi_get_undefined(env, &undefined);
+    resolve(env, undefined);
+  }
+
+ private:
+  std::shared_ptr<KvPool> kv_;
+  std::vector<int32_t> pages_;
+  std::vector<std::shared_ptr<KvBlock>> blocks_;
+  bool out_, cancelled_ = false;
+};
+
+napi_value copy_kv_pages(napi_env env, napi_callback_info info, const char* name, bool out) {
+  ARGUMENTS(4);
+  REQUIRE_HANDLE(Runtime, runtime, argv[0], "runtime");
+  REQUIRE_HANDLE(KvPool, kv, argv[1], "kv");
+  std::vector<int32_t> pages;
+  if (!copy_array(env, argv[2], "pages", &pages)) return nullptr;
+  bool is_array = false;
+  uint32_t count = 0;
+  if (napi_is_array(env, argv[3], &is_array) != napi_ok || !is_array) {
+    expected(env, "blocks", "an array", argv[3]);
+    return nullptr;
+  }
+  napi_get_array_length(env, argv[3], &count);
+  if (count != pages.size())
+    return throw_range(env, "blocks must have one entry per page (" + std::to_string(pages.size()) + "), got " + std::to_string(count));
+  const size_t bytes = kv_block_bytes(kv->layout);
+  std::vector<std::shared_ptr<KvBlock>> blocks(count);
+  for (uint32_t i = 0; i < count; i++) {
+    const std::string at = "[" + std::to_string(i) + "]";
+    if (pages[i] < 0 || pages[i] >= kv->layout.pages)
+      return throw_range(env, "pages" + at + " must be a page in [0, " + std::to_string(kv->layout.pages) + "), got " + std::to_string(pages[i]));
+    napi_value value;
+    if (napi_get_element(env, argv[3], i, &value) != napi_ok || !read_handle<KvBlock>(env, value, "blocks" + at, &blocks[i])) return nullptr;
+    if (blocks[i]->bytes != bytes)
+      return throw_range(env, "blocks" + at + " must have " + std::to_string(bytes) + " bytes, like a page of this pool, got " + std::to_string(blocks[i]->bytes));
+  }
+  REQUIRE_OPEN(runtime, name);
+  if (count > static_cast<uint32_t>(kMaxInt)) return throw_range(env, "pages are too many");
+  return submit(env, *runtime, std::make_unique<KvCopyTask>(std::move(kv), std::move(pages), std::move(blocks), out));
+}
+
+napi_value SaveKvPages(napi_env env, napi_callback_info info) { return copy_kv_pages(env, info, "saveKvPages", true); }
+napi_value LoadKvPages(napi_env env, napi_callback_info info) { return copy_kv_pages(env, info, "loadKvPages", false); }
+
 // ---- plans
 
 napi_value CreatePlan(napi_env env, napi_callback_info info) {
@@ -701,6 +800,12 @@ NAPI_MODULE_INIT() {
       {"createKvPool", CreateKvPool},
       {"kvPoolBytes", KvPoolBytes},
       {"closeKvPool", CloseHandle<KvPool>},
+      {"kvBlockBytes", KvBlockBytes},
+      {"createKvBlock", CreateKvBlock},
+      {"kvBlockView", KvBlockView},
+      {"closeKvBlock", CloseHandle<KvBlock>},
+      {"saveKvPages", SaveKvPages},
+      {"loadKvPages", LoadKvPages},
       {"createPlan", CreatePlan},
       {"runPlan", RunPlan},
       {"runPlanByOp", RunPlanByOp},

@@ -52,6 +52,12 @@ struct HandleKind<Plan> {
   static constexpr napi_type_tag tag{0x73676c2d706c616e, 0x8d1f6a0b52c94e05};
 };
 
+template <>
+struct HandleKind<KvBlock> {
+  static constexpr const char* name = "KV block";
+  static constexpr napi_type_tag tag{0x73676c2d6b76626c, 0x8d1f6a0b52c94e06};
+};
+
 // What must happen when the handle goes away while queued work keeps the value alive.
 template <class T>
 void on_close(T&) {}
@@ -128,6 +134,7 @@ inline std::string describe(napi_env env, napi_value value) {
   if (has_tag<Weight>(env, value)) return "a weight handle";
   if (has_tag<KvPool>(env, value)) return "a KV pool handle";
   if (has_tag<Plan>(env, value)) return "a plan handle";
+  if (has_tag<KvBlock>(env, value)) return "a KV block handle";
   bool is = false;
   if (napi_is_typedarray(env, value, &is) == napi_ok && is) {
     static const char* const names[] = {"an Int8Array",    "a Uint8Array",   "a Uint8ClampedArray", "an Int16Array",     "a Uint16Array", "an Int32Array",

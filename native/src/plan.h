@@ -50,6 +50,12 @@ struct KvPool {
   Memory memory;
 };
 
+// The bytes of one page, all layers and heads, outside of the pool: [layers][kv_heads][page_bytes].
+struct KvBlock {
+  std::unique_ptr<uint8_t[]> data;
+  size_t bytes = 0;
+};
+
 // A buffer of the arena: columns [0, columns) of row r at data + r * stride.
 struct View {
   float* data = nullptr;

@@ -15,6 +15,7 @@ export type NativeFile = { readonly [brand]: "file" };
 export type NativeWeight = { readonly [brand]: "weight" };
 /** Pages of keys and values for all layers. */
 export type NativeKvPool = { readonly [brand]: "kv" };
+export type NativeKvBlock = { readonly [brand]: "kv block" };
 /** Instructions over one arena. */
 export type NativePlan = { readonly [brand]: "plan" };
 
@@ -243,6 +244,21 @@ export interface NativeAddon {
   }): NativeKvPool;
   kvPoolBytes(kv: NativeKvPool): number;
   closeKvPool(kv: NativeKvPool): void;
+
+  /** Bytes of one page of a pool, all layers and heads. */
+  kvBlockBytes(kv: NativeKvPool): number;
+  /** Room for one page outside of the pool. Contents are undefined at first. */
+  createKvBlock(kv: NativeKvPool): NativeKvBlock;
+  /** The block's bytes, not a copy. Must not be touched while a copy of the block is queued. */
+  kvBlockView(block: NativeKvBlock): Uint8Array;
+  /** Queued copies and views keep the bytes alive. */
+  closeKvBlock(block: NativeKvBlock): void;
+  /**
+   * Copies pages[i] of the pool to blocks[i], or back. Queued like a step: a copy sees what steps submitted before it wrote,
+   * and is seen by steps submitted after it.
+   */
+  saveKvPages(runtime: NativeRuntime, kv: NativeKvPool, pages: Int32Array, blocks: readonly NativeKvBlock[]): Promise<void>;
+  loadKvPages(runtime: NativeRuntime, kv: NativeKvPool, pages: Int32Array, blocks: readonly NativeKvBlock[]): Promise<void>;
 
   createPlan(runtime: NativeRuntime, description: PlanDescription): NativePlan;
   /**
