@@ -5,12 +5,13 @@
 //   no-cache        every prompt from its first token            fcfs, random    order of the waiting queue
 //   no-tree         a flat cache: only the very same prompt      no-parallelism  branches of a fork one after another
 //   no-hint         the engine is not told what will be shared   no-cascade      shared pages read once per request
-//   tight[-fcfs, -random]  a pool of half of what the workload caches, beside the bound of an eviction that knows the future
+//   tight, tight-fcfs      a pool of half of what the workload caches, beside the bound of an eviction that knows the future
 //
 // Setups without a cache run only the first items (throughput is programs per second). Hit rate: cached share of all
 // prompt tokens; optimal: a cache that never forgets, over the same requests in whole pages. Setups of one workload are
 // run in one process, one after the other, after a warm-up.
 import { createHash } from "node:crypto";
+import { existsSync, readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { Engine, engineBackend } from "../dist/index.js";
 import { KvCache } from "../dist/runtime/kv-cache.js";
@@ -25,6 +26,9 @@ const { values } = parseArgs({
     workloads: { type: "string" },
     setups: { type: "string" },
     name: { type: "string", default: "radix" },
+    /** Adds to the results file instead of starting it anew: a long table in several runs. */
+    merge: { type: "boolean", default: false },
+    "own-cost": { type: "boolean", default: false },
   },
 });
 
@@ -41,9 +45,11 @@ const SETUPS = {
   "no-cascade": { config: { disableCascade: true } },
   tight: { tight: true },
   "tight-fcfs": { tight: true, config: { schedulePolicy: "fcfs" } },
-  "tight-random": { tight: true, config: { schedulePolicy: "random" } },
 };
-const QUICK = { workloads: ["mmlu", "tree", "chat-short"], setups: ["full", "no-cache", "no-tree", "tight", "tight-fcfs"] };
+const QUICK = {
+  workloads: ["mmlu", "tree", "chat-short"],
+  setups: ["full", "no-cache", "no-tree", "tight", "tight-fcfs"],
+};
 const names = (given, quick, all) => given?.split(",") ?? (values.quick ? quick : Object.keys(all));
 const workloads = names(values.workloads, QUICK.workloads, WORKLOADS);
 const setups = names(values.setups, QUICK.setups, SETUPS);
@@ -92,10 +98,14 @@ async function run(workload, items, setup, poolTokens) {
     ...config,
   });
   try {
-    for await (const _ of engine.generate({ prompt: { text: "warm up" }, samplingParams: { maxNewTokens: 2 }, extraKey: "warm" }));
+    for await (const _ of engine.generate({
+      prompt: { text: "warm up" },
+      samplingParams: { maxNewTokens: 2 },
+      extraKey: "warm",
+    }));
     const { requests, engine: recorded } = recorder(engine, setup);
     const backend = hint ? engineBackend(recorded) : withoutHints(engineBackend(recorded));
-    const some = items.slice(0, Math.max(2, Math.ceil(items.length * share)));
+    const some = items.slice(0, Math.ceil(items.length * share));
     const before = engine.stats().counters;
     const started = performance.now();
     const results = await workload.program.batch(some, {
@@ -110,10 +120,13 @@ async function run(workload, items, setup, poolTokens) {
     const { counters, pages } = engine.stats();
     // One program alone on an empty cache.
     const recordedRequests = [...requests];
-    await engine.flushCache({ timeoutSeconds: 10 });
-    const aloneSince = performance.now();
-    await workload.program.run(items[0], { parallel }, { backend });
-    const latencySeconds = (performance.now() - aloneSince) / 1000;
+    const alone = async () => {
+      await engine.flushCache({ timeoutSeconds: 10 });
+      const since = performance.now();
+      await workload.program.run(items[0], { parallel }, { backend });
+      return (performance.now() - since) / 1000;
+    };
+    const latencySeconds = some.length === 1 ? seconds : await alone();
     const prompt = recordedRequests.reduce((sum, { prompt: ids }) => sum + ids.length, 0);
     const cached = recordedRequests.reduce((sum, { usage }) => sum + (usage?.cachedTokens ?? 0), 0);
     return {
@@ -170,7 +183,9 @@ async function ownCost() {
 
 const percent = (share) => `${(100 * share).toFixed(1)} %`;
 const results = {};
-const rows = [["workload / setup", "programs/s", "of full", "latency s", "hit rate", "optimal", "of optimal", "computed tokens"]];
+const rows = [
+  ["workload / setup", "programs/s", "of full", "latency s", "hit rate", "optimal", "of optimal", "computed tokens"],
+];
 for (const name of workloads) {
   const workload = WORKLOADS[name];
   const items = workload.items(new Writer(7));
@@ -211,24 +226,34 @@ for (const name of workloads) {
     console.error(rows.at(-1).join("  "));
   }
 }
-const cost = values.setups || values.workloads ? null : await ownCost();
+const cost = values["own-cost"] || !(values.setups || values.workloads) ? await ownCost() : null;
 console.log("");
 printTable(rows);
-const shares = workloads.map((name) => results[name].full).filter((r) => r && r.optimalHitRate > 0);
+const file = new URL(`./results/${values.name}.json`, import.meta.url);
+const before = values.merge && existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : {};
+const all = { ...before.workloads, ...results };
+const shares = Object.values(all)
+  .map(({ full }) => full)
+  .filter((r) => r && r.optimalHitRate > 0);
 const ofOptimal = shares.reduce((sum, r) => sum + r.hitRate / r.optimalHitRate, 0) / shares.length;
 const ofTokens = shares.reduce((sum, r) => sum + r.hitRate / r.optimalHitRatePerToken, 0) / shares.length;
-console.log(`\nhit rate: ${percent(ofOptimal)} of the optimal one in whole pages, ${percent(ofTokens)} of the one in tokens, on average (bar: 97 %)`);
+console.log(
+  `\nhit rate: ${percent(ofOptimal)} of the optimal one in whole pages, ${percent(ofTokens)} of the one in tokens, on average (bar: 97 %)`,
+);
 for (const name of workloads) {
   const gain = results[name]["no-cache"];
   if (gain) console.log(`${name}: ${(1 / gain.speedOfFull).toFixed(1)}x the throughput without a cache`);
 }
-if (cost) console.log(`own cost without reuse: ${percent(cost.share)} of wall time (bar: 0.3 %): ${cost.cacheMs.toFixed(1)} ms of ${cost.wallMs.toFixed(0)} ms`);
+if (cost)
+  console.log(
+    `own cost without reuse: ${percent(cost.share)} of wall time (bar: 0.3 %): ${cost.cacheMs.toFixed(1)} ms of ${cost.wallMs.toFixed(0)} ms`,
+  );
 writeResults(values.name, `npm run bench:radix -- ${process.argv.slice(2).join(" ")}`.trim(), {
   model: values.model,
   concurrency: CONCURRENCY,
   poolTokens: POOL_TOKENS,
   hitRateOfOptimal: ofOptimal,
   hitRateOfOptimalPerToken: ofTokens,
-  ownCost: cost,
-  workloads: results,
+  ownCost: cost ?? before.ownCost ?? null,
+  workloads: all,
 });

@@ -248,6 +248,17 @@ export interface CacheTree {
   nodes: CacheTreeNode[];
 }
 
+/** The second tier of the prefix cache. */
+export interface HicacheStats {
+  hostPages: number;
+  hostBytes: number;
+  /** Pages copied out of the KV cache, and back into it, since the start. */
+  savedPages: number;
+  loadedPages: number;
+  /** Files; `corrupt` counts damaged ones that were dropped. null = no storage. */
+  storage: { pages: number; bytes: number; reads: number; writes: number; corrupt: number } | null;
+}
+
 /** A moment's numbers; counters count from the start. */
 export interface EngineStats {
   numRunningReqs: number;
@@ -295,6 +306,8 @@ export interface EngineStats {
   };
   /** `pauseGeneration` was called and `continueGeneration` was not. */
   isPaused: boolean;
+  /** null or absent: no second tier. */
+  hicache?: HicacheStats | null;
   kernels: { tier: string; reason: string; threads: number };
   memory: { weightsBytes: number; kvBytes: number; arenaBytes: number; rssBytes: number };
   uptimeSeconds: number;

@@ -257,8 +257,18 @@ export interface NativeAddon {
    * Copies pages[i] of the pool to blocks[i], or back. Queued like a step: a copy sees what steps submitted before it wrote,
    * and is seen by steps submitted after it.
    */
-  saveKvPages(runtime: NativeRuntime, kv: NativeKvPool, pages: Int32Array, blocks: readonly NativeKvBlock[]): Promise<void>;
-  loadKvPages(runtime: NativeRuntime, kv: NativeKvPool, pages: Int32Array, blocks: readonly NativeKvBlock[]): Promise<void>;
+  saveKvPages(
+    runtime: NativeRuntime,
+    kv: NativeKvPool,
+    pages: Int32Array,
+    blocks: readonly NativeKvBlock[],
+  ): Promise<void>;
+  loadKvPages(
+    runtime: NativeRuntime,
+    kv: NativeKvPool,
+    pages: Int32Array,
+    blocks: readonly NativeKvBlock[],
+  ): Promise<void>;
 
   createPlan(runtime: NativeRuntime, description: PlanDescription): NativePlan;
   /**

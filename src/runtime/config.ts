@@ -8,6 +8,7 @@ import { SglangError } from "../core/errors.js";
 import { DEFAULT_SAMPLING_PARAMS, type SamplingParams } from "../core/sampling-params.js";
 import type { KvDtype } from "../native/addon.js";
 import { EVICTION_POLICY_NAMES, type EvictionPolicyName } from "./eviction-policy.js";
+import { WRITE_POLICIES, type WritePolicy } from "./kv-tier.js";
 import { SCHEDULE_POLICIES, type SchedulePolicy } from "./policy.js";
 
 export const DTYPES = ["auto", "half", "float16", "bfloat16", "float", "float32"] as const;
@@ -88,6 +89,20 @@ export interface EngineConfig {
   grammarBackend: "native" | "none";
   /** JSON under a constraint has no white space between its tokens. @default false */
   constrainedJsonDisableAnyWhitespace: boolean;
+  /** Pages that leave the KV cache go to host memory, and to disk with hicacheStorageBackend. @default false */
+  enableHierarchicalCache: boolean;
+  /** Host memory of the second tier in gigabytes; 0 = by hicacheRatio. @default 0 */
+  hicacheSize: number;
+  /** Host memory of the second tier as a multiple of the KV cache. @default 2 */
+  hicacheRatio: number;
+  /** When pages are copied to the second tier: on eviction, when computed, or when found for the second time. @default "write_back" */
+  hicacheWritePolicy: WritePolicy;
+  /** What is behind the host memory: files, or nothing. @default null */
+  hicacheStorageBackend: "file" | null;
+  /** Folder of the file backend. @default null: kv in the package's cache folder */
+  hicacheStorageDir: string | null;
+  /** Gigabytes that the files of one model may take. @default 10 */
+  hicacheStorageSize: number;
   /** Run the plan op by op: slower, same bits; errors name the op. @default false */
   disableCudaGraph: boolean;
   /** The plain loop: process a step's results before the next is queued. Same tokens. @default false */
@@ -148,6 +163,13 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   radixEvictionPolicy: "lru",
   grammarBackend: "native",
   constrainedJsonDisableAnyWhitespace: false,
+  enableHierarchicalCache: false,
+  hicacheSize: 0,
+  hicacheRatio: 2,
+  hicacheWritePolicy: "write_back",
+  hicacheStorageBackend: null,
+  hicacheStorageDir: null,
+  hicacheStorageSize: 10,
   disableCudaGraph: false,
   disableOverlapSchedule: false,
   enableMixedChunk: false,
@@ -221,6 +243,13 @@ const CHECKS: { readonly [K in keyof EngineConfig]: Check } = {
   radixEvictionPolicy: oneOf(EVICTION_POLICY_NAMES),
   grammarBackend: oneOf(["native", "none"]),
   constrainedJsonDisableAnyWhitespace: flag,
+  enableHierarchicalCache: flag,
+  hicacheSize: [(x) => isNumber(x) && x >= 0, "a number >= 0"],
+  hicacheRatio: [(x) => isNumber(x) && x > 0, "a number > 0"],
+  hicacheWritePolicy: oneOf(WRITE_POLICIES),
+  hicacheStorageBackend: orNull(oneOf(["file"])),
+  hicacheStorageDir: orNull(text),
+  hicacheStorageSize: [(x) => isNumber(x) && x > 0, "a number > 0"],
   disableCudaGraph: flag,
   disableOverlapSchedule: flag,
   enableMixedChunk: flag,

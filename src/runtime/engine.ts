@@ -30,6 +30,7 @@ import type { RowOutput } from "./batch.js";
 import { describeCacheTree } from "./cache-tree.js";
 import { ChunkStream } from "./chunk-stream.js";
 import type { EngineConfig } from "./config.js";
+import { createTier } from "./create-tier.js";
 import { GrammarConstraint } from "./grammar-constraint.js";
 import { GrammarManager } from "./grammar-manager.js";
 import { type LoadOptions, loadEngineParts } from "./load.js";
@@ -72,6 +73,8 @@ export interface EngineParts {
   model: ModelInfo;
   /** Tokenises long texts; null = on the event loop. */
   encoders: LongTextEncoder | null;
+  /** Of weights and KV layout: names pages on disk. Needed with hicacheStorageBackend. */
+  kvIdentity?: string;
   /** Check page accounting after every step. @default false */
   strict?: boolean;
 }
@@ -112,7 +115,11 @@ export class Engine implements EngineApi {
     this.#texts = new TokenTexts(tokenizer);
     this.#random = createRandom(config.randomSeed);
     this.#trace = config.trace === null ? null : new Trace(config.trace);
-    const given = { strict: parts.strict ?? false, trace: this.#trace };
+    const given = {
+      strict: parts.strict ?? false,
+      trace: this.#trace,
+      tier: createTier(config, runner, parts.kvIdentity),
+    };
     this.#scheduler = new Scheduler(runner, schedulerOptions(config, runner, given));
   }
 
@@ -237,6 +244,7 @@ export class Engine implements EngineApi {
       this.#sessions.closeAll();
       await this.#grammars?.close();
       await this.#scheduler.close();
+      await this.#scheduler.kv.close();
       await this.#trace?.close();
       await this.#encoders?.close();
       await this.#runner.close();

@@ -5,7 +5,8 @@
  */
 import type { EvictionPolicyName } from "./eviction-policy.js";
 import { KvPool } from "./kv-pool.js";
-import { RadixCache } from "./radix-cache.js";
+import { type KvTier, SELECTIVE_HITS } from "./kv-tier.js";
+import { RadixCache, type RadixNode, type RadixRoot } from "./radix-cache.js";
 import type { Req } from "./request.js";
 
 export interface KvCacheOptions {
@@ -13,6 +14,8 @@ export interface KvCacheOptions {
   pageSize: number;
   disableRadixCache: boolean;
   evictionPolicy: EvictionPolicyName;
+  /** Where pages go that leave the pool. @default nowhere */
+  tier?: KvTier | null;
 }
 
 /** Requests without a priority rank as 0. */
@@ -24,13 +27,19 @@ export class KvCache {
   readonly pool: KvPool;
   /** null: every prompt is computed from its first token. */
   readonly radix: RadixCache | null;
+  readonly tier: KvTier | null;
   /** Tokens evicted since the start. */
   evictedTokens = 0;
+  /** Called when pages that a request waits for have been read from storage. */
+  onFetched: (() => void) | null = null;
 
-  constructor({ pages, pageSize, disableRadixCache, evictionPolicy }: KvCacheOptions) {
+  constructor({ pages, pageSize, disableRadixCache, evictionPolicy, tier = null }: KvCacheOptions) {
     this.pool = new KvPool(pages, pageSize);
     const free = (page: number) => this.pool.free(page);
-    this.radix = disableRadixCache ? null : new RadixCache({ pageSize, free, policy: evictionPolicy, pages });
+    this.tier = disableRadixCache ? null : tier;
+    const onEvict =
+      this.tier?.policy === "write_back" ? (leaf: RadixNode, from: number) => this.#save(leaf, from) : undefined;
+    this.radix = disableRadixCache ? null : new RadixCache({ pageSize, free, policy: evictionPolicy, pages, onEvict });
   }
 
   get pageSize(): number {
@@ -59,6 +68,26 @@ export class KvCache {
     req.sharedPages = pages.length;
     req.node = node;
     req.computed = pages.length * this.pageSize;
+    if (!this.tier) return;
+    if (this.tier.policy === "write_through_selective")
+      for (let n: RadixNode | null = node; n?.parent; n = n.parent) if (n.hits === SELECTIVE_HITS) this.#save(n, 0);
+    this.#loadBack(req, this.tier);
+  }
+
+  /**
+   * Is the request to wait because pages of it are being read from storage? The first call begins to read them;
+   * {@link onFetched} tells when they are there.
+   */
+  isFetching(req: Req): boolean {
+    if (!this.tier || !this.radix || req.fetch !== "none") return req.fetch === "reading";
+    const here = this.radix.peek(req.ids.subarray(0, req.matchLimit), req.namespace).tokens / this.pageSize;
+    const reading = this.tier.fetch(this.#keys(req, this.tier, req.matchLimit).slice(here));
+    req.fetch = reading ? "reading" : "done";
+    void reading?.then(() => {
+      req.fetch = "done";
+      this.onFetched?.();
+    });
+    return reading !== null;
   }
 
   /** Extends the request's pages to hold `tokens` tokens, evicting cached ones if need be; false (and no change to the request) when too few can be had. */
@@ -87,6 +116,7 @@ export class KvCache {
     if (req.node) this.radix.decLock(req.node);
     req.node = node;
     req.sharedPages = whole;
+    if (this.tier?.policy === "write_through" && present < whole) this.#save(node, 0);
   }
 
   /**
@@ -104,9 +134,82 @@ export class KvCache {
     req.inFlight = null;
   }
 
-  /** Empties the prefix cache. No request may hold pages. */
+  /** Empties the prefix cache and the host memory behind it; storage keeps what it has. No request may hold pages. */
   reset(): void {
     this.radix?.reset();
+    this.tier?.clearHost();
+  }
+
+  /** Keeps in storage what a restart would lose. Before the runner is closed. */
+  async close(): Promise<void> {
+    if (this.tier?.hasStorage && this.tier.policy === "write_back") this.radix?.evict(this.evictablePages);
+    await this.tier?.close();
+  }
+
+  /** Names of the whole pages of the request's first `tokens` tokens. */
+  #keys(req: Req, tier: KvTier, tokens: number): readonly string[] {
+    const { pageKeys, ids } = req;
+    const count = Math.floor(tokens / this.pageSize);
+    while (pageKeys.length < count) {
+      const at = pageKeys.length * this.pageSize;
+      const before = pageKeys.at(-1) ?? tier.rootKey(req.namespace);
+      pageKeys.push(tier.nextKey(before, ids.subarray(at, at + this.pageSize)));
+    }
+    return pageKeys.length === count ? pageKeys : pageKeys.slice(0, count);
+  }
+
+  /** Puts pages that host memory has behind the request's matched prefix, if the whole prompt would fit. */
+  #loadBack(req: Req, tier: KvTier): void {
+    const radix = this.radix as RadixCache;
+    if (this.pool.pagesFor(req.length) - req.pages.length > this.availablePages) return;
+    const matched = req.pages.length;
+    const wanted = this.#keys(req, tier, req.matchLimit).slice(matched);
+    const missing = tier.available(wanted) - this.pool.freePages;
+    if (missing > 0) this.evictedTokens += radix.evict(missing) * this.pageSize;
+    // What was evicted may have pushed some of them out.
+    const keys = wanted.slice(0, Math.min(tier.available(wanted), this.pool.freePages));
+    if (keys.length === 0) return;
+    const pages = [...req.pages];
+    this.pool.allocate(keys.length, pages);
+    const fromStorage = tier.load(keys, pages.slice(matched));
+    const ids = req.ids.subarray(0, pages.length * this.pageSize);
+    const { node } = radix.insert(ids, pages, req.namespace, cachePriority(req));
+    radix.incLock(node);
+    if (req.node) radix.decLock(req.node);
+    req.node = node;
+    req.pages = pages;
+    req.sharedPages = pages.length;
+    req.computed = ids.length;
+    if (req.cachedTokens !== null) return;
+    req.storageTokens += fromStorage * this.pageSize;
+    req.hostTokens += (keys.length - fromStorage) * this.pageSize;
+  }
+
+  /** Copies a node's pages from `from` on to the second tier. */
+  #save(node: RadixNode, from: number): void {
+    const { tier, radix } = this;
+    if (!tier || !radix) return;
+    const keys = this.#nodeKeys(node, tier, radix);
+    tier.save([...radix.pagesOf(node)].slice(from), keys.slice(from));
+  }
+
+  #nodeKeys(node: RadixNode, tier: KvTier, radix: RadixCache): string[] {
+    // Down from the nearest node whose name is known.
+    const path: RadixNode[] = [];
+    let above = node.parent as RadixNode;
+    for (; above.chainKey === null && above.parent; above = above.parent) path.push(above);
+    let key = above.chainKey ?? tier.rootKey((above as RadixRoot).namespace);
+    for (const n of path.reverse()) {
+      for (const page of radix.pagesOf(n)) key = tier.nextKey(key, radix.chains.ids(page));
+      n.chainKey = key;
+    }
+    const keys: string[] = [];
+    for (const page of radix.pagesOf(node)) {
+      key = tier.nextKey(key, radix.chains.ids(page));
+      keys.push(key);
+    }
+    node.chainKey = key;
+    return keys;
   }
 
   /** @throws Error when pages were lost or are held twice. `holders`: every request that may hold pages. */

@@ -49,7 +49,9 @@ export class KvFiles implements StorageTier {
         // Left by a process that died. One that writes just now loses a page that nobody has read yet.
         if (TEMPORARY.test(file)) rmSync(path, { force: true });
         if (!file.endsWith(SUFFIX)) return [];
-        return [{ key: file.slice(0, -SUFFIX.length), usedAt: statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0 }];
+        return [
+          { key: file.slice(0, -SUFFIX.length), usedAt: statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0 },
+        ];
       });
       for (const { key } of found.sort((a, b) => a.usedAt - b.usedAt)) this.#keys.add(key);
     } catch (cause) {
@@ -78,7 +80,8 @@ export class KvFiles implements StorageTier {
     } catch (error) {
       this.#keys.delete(key);
       // Another process may have made room.
-      if ((error as NodeJS.ErrnoException).code !== "ENOENT") logger.warn(`${path} cannot be read: ${(error as Error).message}`);
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT")
+        logger.warn(`${path} cannot be read: ${(error as Error).message}`);
       return false;
     }
     const bytes = file.subarray(HEADER);
@@ -105,13 +108,6 @@ export class KvFiles implements StorageTier {
     const tracked = writing.catch(() => {}).finally(() => this.#writes.delete(tracked));
     this.#writes.add(tracked);
     return writing;
-  }
-
-  async clear(): Promise<void> {
-    await Promise.all(this.#writes);
-    const keys = [...this.#keys];
-    this.#keys.clear();
-    await Promise.all(keys.map((key) => rm(this.#path(key), { force: true })));
   }
 
   async close(): Promise<void> {

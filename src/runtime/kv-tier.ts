@@ -8,6 +8,7 @@
  */
 import { createHash } from "node:crypto";
 import { logger } from "../core/logger.js";
+import type { HicacheStats } from "../core/protocol.js";
 
 export const WRITE_POLICIES = ["write_back", "write_through", "write_through_selective"] as const;
 export type WritePolicy = (typeof WRITE_POLICIES)[number];
@@ -36,28 +37,12 @@ export interface StorageTier {
   /** Fills `into`; false when the page is not there (any more) or is damaged. */
   read(key: string, into: Uint8Array): Promise<boolean>;
   write(key: string, bytes: Uint8Array): Promise<void>;
-  clear(): Promise<void>;
   /** Waits for writes under way. */
   close(): Promise<void>;
   readonly stats: StorageStats;
 }
 
-export interface StorageStats {
-  pages: number;
-  bytes: number;
-  reads: number;
-  writes: number;
-  /** Damaged or foreign files that were dropped. */
-  corrupt: number;
-}
-
-export interface TierStats {
-  hostPages: number;
-  hostBytes: number;
-  savedPages: number;
-  loadedPages: number;
-  storage: StorageStats | null;
-}
+export type StorageStats = NonNullable<HicacheStats["storage"]>;
 
 interface Entry {
   readonly block: PageBlock;
@@ -91,7 +76,7 @@ export class KvTier {
     this.policy = options.policy;
   }
 
-  get stats(): TierStats {
+  get stats(): HicacheStats {
     return {
       hostPages: this.#host.size,
       hostBytes: this.#host.size * this.#options.store.pageBytes,
@@ -103,7 +88,9 @@ export class KvTier {
 
   /** The name before the first page of a namespace. */
   rootKey(namespace: string): string {
-    return createHash("sha256").update(JSON.stringify([this.#options.identity, namespace])).digest("base64url");
+    return createHash("sha256")
+      .update(JSON.stringify([this.#options.identity, namespace]))
+      .digest("base64url");
   }
 
   /** The name of the page with these ids that follows the page (or root) called `before`. */
@@ -198,11 +185,14 @@ export class KvTier {
     return waits.length === 0 ? null : Promise.all(waits).then(() => {});
   }
 
-  /** Forgets what is in host memory and in storage. */
-  async clear(): Promise<void> {
+  get hasStorage(): boolean {
+    return this.#options.storage !== null;
+  }
+
+  /** Forgets what is in host memory. */
+  clearHost(): void {
     for (const { block } of this.#host.values()) block.close();
     this.#host.clear();
-    await this.#options.storage?.clear();
   }
 
   /** Writes what only host memory has to storage, then frees the memory. Copies under way must be able to end. */

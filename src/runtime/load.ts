@@ -137,6 +137,12 @@ async function partsOf(
       tokenizer,
       config,
       encoders: createEncoderPool(source),
+      kvIdentity: JSON.stringify([
+        ["weights", checkpoint.identity(), addon.packedLayout()],
+        // Bits of keys and values are a tier's own.
+        ["kernels", runner.kernels.tier],
+        ["kv", kvDtype(config), config.pageSize, runner.pageStore.pageBytes],
+      ]),
       model: {
         modelPath: config.modelPath,
         servedModelName: config.servedModelName ?? name,

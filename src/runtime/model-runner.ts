@@ -10,6 +10,7 @@
 import type { EngineStats } from "../core/protocol.js";
 import { isStepRowsError, type StepInputs, type StepOutputs } from "../native/addon.js";
 import type { Batch, BatchItem, QueuedItem, RowOutput, StepOutput } from "./batch.js";
+import type { PageStore } from "./kv-tier.js";
 import { MaskTable } from "./mask-table.js";
 import { SamplingArrays } from "./sampler.js";
 import { int32List } from "./typed-list.js";
@@ -33,6 +34,8 @@ export interface ModelRunner {
   setMask(index: number, mask: Uint32Array): void;
   /** Gives a queued step the masks of its late rows; see NativeAddon.supplyMasks. */
   supplyMasks(ticket: number, masks: Int32Array): boolean;
+  /** Copies pages in and out of the KV pool, in the same queue. Absent where there are no pages to copy. */
+  readonly pageStore?: PageStore;
   close(): Promise<void>;
 }
 

@@ -2,7 +2,9 @@
 import type { EngineStats } from "../core/protocol.js";
 import type { LoadedWeights, ModelPlan, NativeHandles } from "../models/load.js";
 import type { StepInputs, StepOutputs } from "../native/addon.js";
+import type { PageStore } from "./kv-tier.js";
 import type { ModelRunner } from "./model-runner.js";
+import { NativePageStore } from "./page-store.js";
 
 export interface NativeRunnerOptions {
   vocabSize: number;
@@ -24,6 +26,7 @@ export class NativeRunner implements ModelRunner {
   readonly #weights: LoadedWeights;
   readonly #plan: ModelPlan;
   readonly #byOp: boolean;
+  readonly pageStore: PageStore;
   #running: Promise<unknown> = Promise.resolve();
 
   /** Takes the runtime, weights and plan over: `close` frees them. */
@@ -36,6 +39,7 @@ export class NativeRunner implements ModelRunner {
     this.maxTokens = options.maxTokens;
     this.pages = options.pages;
     this.pageSize = options.pageSize;
+    this.pageStore = new NativePageStore(native, plan.kv);
     this.kernels = native.addon.runtimeInfo(native.runtime);
     this.memory = { weightsBytes: weights.weightBytes, kvBytes: plan.kvBytes, arenaBytes: plan.lowered.arenaBytes };
   }

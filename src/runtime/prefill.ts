@@ -185,6 +185,7 @@ export class PrefillQueue {
     for (const req of order) {
       const isFull = decode.reqs.length + items.length >= maxRunningRequests;
       if (budget <= 0 || (isFull && !byPriority)) break;
+      if (this.#kv.isFetching(req)) continue;
       this.#kv.match(req);
       if (this.#sharesWithBatch(req, items) || this.#sharesWithBatch(req, computing)) {
         this.#kv.release(req, false);

@@ -64,6 +64,8 @@ export class RadixNode {
   priority = 0;
   /** Tenths of a second after the cache was made: last use. */
   usedAt = 0;
+  /** Name of the last page in the second tier (kv-tier.ts), once somebody asked; null = not known. */
+  chainKey: string | null = null;
   /** Place in the eviction heap; -1 = not evictable. */
   heapIndex = -1;
 
@@ -104,6 +106,8 @@ export interface RadixCacheOptions {
   policy?: EvictionPolicyName;
   /** Page ids below this need no growing later. @default 0 */
   pages?: number;
+  /** Sees a leaf that is about to lose its pages from `from` on; they are freed when it returns. */
+  onEvict?: (leaf: RadixNode, from: number) => void;
 }
 
 /** Where a match ends in a namespace that holds nothing. Locking a root does nothing, so all may share it. */
@@ -115,6 +119,7 @@ export class RadixCache implements PrefixCache<RadixNode> {
   readonly chains: PageChains;
   readonly #pageSize: number;
   readonly #free: (page: number) => void;
+  readonly #onEvict: RadixCacheOptions["onEvict"];
   readonly #roots = new Map<string, RadixRoot>();
   readonly #leaves: EvictionHeap;
   readonly #startedAt = performance.now();
@@ -122,9 +127,10 @@ export class RadixCache implements PrefixCache<RadixNode> {
   #protected = 0;
   #clock = 0;
 
-  constructor({ pageSize, free, policy = "lru", pages = 0 }: RadixCacheOptions) {
+  constructor({ pageSize, free, policy = "lru", pages = 0, onEvict }: RadixCacheOptions) {
     this.#pageSize = pageSize;
     this.#free = free;
+    this.#onEvict = onEvict;
     this.chains = new PageChains(pageSize, pages);
     this.#leaves = new EvictionHeap(EVICTION_POLICIES[policy].rank);
   }
@@ -196,6 +202,7 @@ export class RadixCache implements PrefixCache<RadixNode> {
       if (!leaf) break;
       const wanted = count - evicted;
       if (wanted >= leaf.pageCount) {
+        this.#onEvict?.(leaf, 0);
         this.#freePages(leaf.first, leaf.pageCount);
         evicted += leaf.pageCount;
         this.#remove(leaf);
@@ -205,6 +212,8 @@ export class RadixCache implements PrefixCache<RadixNode> {
       } else {
         const kept = leaf.pageCount - wanted;
         const last = this.#pageAt(leaf, kept - 1);
+        this.#onEvict?.(leaf, kept);
+        leaf.chainKey = null;
         this.#freePages(this.chains.next(last), wanted);
         leaf.last = last;
         leaf.pageCount = kept;

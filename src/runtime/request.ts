@@ -109,6 +109,10 @@ export class Req {
   /** Of these, those that were copied back from host memory and from disk for this request. */
   hostTokens = 0;
   storageTokens = 0;
+  /** Names of the request's pages in the second tier, as far as somebody asked. */
+  readonly pageKeys: string[] = [];
+  /** What storage has of the prompt: not asked for yet, being read into memory, or there. */
+  fetch: "none" | "reading" | "done" = "none";
   retractions = 0;
   /** Its tenant has paid for the prompt (fair-share.ts). */
   isCharged = false;

@@ -8,7 +8,7 @@ import type { SchedulerOptions } from "./scheduler.js";
 export function schedulerOptions(
   config: EngineConfig,
   runner: ModelRunner,
-  { strict, now, trace }: Pick<SchedulerOptions, "strict" | "now" | "trace">,
+  { strict, now, trace, tier }: Pick<SchedulerOptions, "strict" | "now" | "trace" | "tier">,
 ): SchedulerOptions {
   return {
     stepTokens: Math.min(prefillStepTokens(config), runner.maxTokens),
@@ -29,5 +29,6 @@ export function schedulerOptions(
     strict,
     now,
     trace,
+    tier,
   };
 }

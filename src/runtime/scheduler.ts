@@ -24,6 +24,7 @@ import type { Batch, QueuedItem, RowOutput, StepOutput } from "./batch.js";
 import { DecodeSet } from "./decode.js";
 import type { EvictionPolicyName } from "./eviction-policy.js";
 import { KvCache } from "./kv-cache.js";
+import type { KvTier } from "./kv-tier.js";
 import { BatchRunner, type ModelRunner, type QueuedStep, type StepResult } from "./model-runner.js";
 import { type PrefillOptions, PrefillQueue } from "./prefill.js";
 import type { Req } from "./request.js";
@@ -36,6 +37,8 @@ export interface SchedulerOptions extends PrefillOptions {
   conservativeness: number;
   disableRadixCache: boolean;
   radixEvictionPolicy: EvictionPolicyName;
+  /** Behind the prefix cache. @default none */
+  tier?: KvTier | null;
   /** Queue a step before the results of the one before are processed. */
   overlap: boolean;
   /** Decode rows ride in prefill steps. */
@@ -83,7 +86,12 @@ export class Scheduler {
       pageSize: runner.pageSize,
       disableRadixCache: options.disableRadixCache,
       evictionPolicy: options.radixEvictionPolicy,
+      tier: options.tier,
     });
+    this.kv.onFetched = () => {
+      this.#prefill.retry();
+      this.#wakeUp();
+    };
     this.#runner = new BatchRunner(runner);
     this.#prefill = new PrefillQueue(this.kv, options);
     this.#decode = new DecodeSet(this.kv, options.conservativeness);
@@ -213,6 +221,7 @@ export class Scheduler {
         preemptions: this.#prefill.preemptions,
         evictedTokens: this.kv.evictedTokens,
       },
+      hicache: this.kv.tier?.stats ?? null,
       isPaused: this.isPaused,
     };
   }
@@ -472,10 +481,13 @@ export class Scheduler {
     this.#prefill.ended(req);
   }
 
-  /** Waits for the next request or abort. */
+  /** Waits for the next request, abort, or pages from storage. */
   async #sleep(): Promise<void> {
-    this.#onIdle();
-    if (this.#aborts.length > 0 || this.#closing || this.#prefill.waiting.length > 0) return;
+    // Pages of waiting requests are being read from storage: that wakes the loop.
+    const isReading = this.#prefill.waiting.some(({ fetch }) => fetch === "reading");
+    if (!isReading) this.#onIdle();
+    if (this.#aborts.length > 0 || this.#closing) return;
+    if (this.#prefill.waiting.length > 0 && !isReading) return;
     await new Promise<void>((resolve) => {
       this.#wake = resolve;
     });

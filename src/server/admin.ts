@@ -182,6 +182,7 @@ function serverInfo(context: ServerContext) {
         is_paused: stats.isPaused,
         pages,
         counters: stats.counters,
+        ...(stats.hicache && { hicache: stats.hicache }),
         uptime_seconds: stats.uptimeSeconds,
       },
     ],

@@ -9,6 +9,7 @@ import type { ModelInfo } from "../../src/core/protocol.js";
 import type { StepInputs, StepOutputs, StepRowsError } from "../../src/native/addon.js";
 import { type EngineConfig, resolveEngineConfig } from "../../src/runtime/config.js";
 import { Engine } from "../../src/runtime/engine.js";
+import type { PageBlock, PageStore } from "../../src/runtime/kv-tier.js";
 import type { ModelRunner } from "../../src/runtime/model-runner.js";
 import type { Tokenizer } from "../../src/tokenizer/tokenizer.js";
 
@@ -83,6 +84,24 @@ export interface RecordedStep {
   inputs: StepInputs;
 }
 
+/** What a slot of a page holds, outside of the pool. */
+class FakeBlock implements PageBlock {
+  slots: Uint32Array | null;
+
+  constructor(pageSize: number) {
+    this.slots = new Uint32Array(pageSize);
+  }
+
+  view(): Uint8Array {
+    if (!this.slots) throw new Error("The block was closed.");
+    return new Uint8Array(this.slots.buffer);
+  }
+
+  close(): void {
+    this.slots = null;
+  }
+}
+
 export class FakeRunner implements ModelRunner {
   readonly vocabSize = VOCAB;
   readonly maxTokens: number;
@@ -103,6 +122,7 @@ export class FakeRunner implements ModelRunner {
   readonly #late = new Map<number, (masks: (Uint32Array | "failed" | null)[]) => void>();
   /** [pages * pageSize] hash of the prefix that ends at the slot. */
   readonly #slots: Uint32Array;
+  readonly pageStore: PageStore;
   readonly #onStep: FakeOptions["onStep"];
   readonly #failRows: FakeOptions["failRows"];
 
@@ -113,6 +133,12 @@ export class FakeRunner implements ModelRunner {
     this.#onStep = options.onStep;
     this.#failRows = options.failRows;
     this.#slots = new Uint32Array(this.pages * this.pageSize);
+    this.pageStore = {
+      pageBytes: 4 * this.pageSize,
+      createBlock: () => new FakeBlock(this.pageSize),
+      save: (pages, blocks) => this.#copy(pages, blocks, (slots, block) => block.set(slots)),
+      load: (pages, blocks) => this.#copy(pages, blocks, (slots, block) => slots.set(block)),
+    };
   }
 
   /** Steps run one after the other, as natively. */
@@ -131,6 +157,24 @@ export class FakeRunner implements ModelRunner {
       return this.#run(recorded, index, masks);
     })();
     this.#last = run.catch(() => {}).finally(() => this.#queued--);
+    return run;
+  }
+
+  /** In its turn among the steps; blocks may be closed meanwhile. */
+  #copy(
+    pages: readonly number[],
+    blocks: readonly PageBlock[],
+    copy: (slots: Uint32Array, block: Uint32Array) => void,
+  ): Promise<void> {
+    const held = blocks.map((block) => (block as FakeBlock).slots as Uint32Array);
+    if (held.includes(null as never)) throw new Error("A block was closed before its copy was queued.");
+    const turn = this.#last;
+    const run = (async () => {
+      await turn;
+      for (const [i, page] of pages.entries())
+        copy(this.#slots.subarray(page * this.pageSize, (page + 1) * this.pageSize), held[i]);
+    })();
+    this.#last = run;
     return run;
   }
 

@@ -1,8 +1,13 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { setLogLevel } from "../../src/core/logger.js";
 import { PAGE_SIZES } from "../../src/runtime/config.js";
+import { EVICTION_POLICY_NAMES } from "../../src/runtime/eviction-policy.js";
+import { WRITE_POLICIES } from "../../src/runtime/kv-tier.js";
 import { SCHEDULE_POLICIES } from "../../src/runtime/policy.js";
 import { collectAll } from "./collect.js";
 import { EOS, expectedTokens, fakeEngine } from "./fake-runner.js";
@@ -89,7 +94,13 @@ function setupOf({ spareTokens, conservativeness }: Profile) {
     chunkedPrefillSize: fc.constantFrom(1, 3, 8, 20, 64, 512),
     maxRunningRequests: fc.integer({ min: 1, max: 8 }),
     schedulePolicy: fc.constantFrom(...SCHEDULE_POLICIES),
-    disableRadixCache: fc.boolean(),
+    /** Without a prefix cache, with one, with a second tier behind it. */
+    cache: fc.constantFrom("off", "on", "on", "tier", "tier"),
+    radixEvictionPolicy: fc.constantFrom(...EVICTION_POLICY_NAMES),
+    hicacheWritePolicy: fc.constantFrom(...WRITE_POLICIES),
+    /** Pages of host memory. */
+    hostPages: fc.integer({ min: 1, max: 60 }),
+    onDisk: fc.boolean(),
     disableOverlapSchedule: fc.boolean(),
     enableMixedChunk: fc.boolean(),
     scheduleConservativeness: fc.constantFrom(...conservativeness),
@@ -106,8 +117,18 @@ function promptOf(r: FuzzRequest): number[] {
   return [...PREFIXES[r.prefix].slice(0, r.prefixLength), ...r.own];
 }
 
+const folders: string[] = [];
+/** A new one for each run. */
+function folder(): string {
+  folders.push(mkdtempSync(join(tmpdir(), "fuzz-kv-")));
+  return folders[folders.length - 1];
+}
+afterAll(() => {
+  for (const path of folders) rmSync(path, { recursive: true, force: true });
+});
+
 describe("the scheduler under random load", () => {
-  const seen = { retractions: 0, preemptions: 0, hits: 0, chunks: 0, evicted: 0 };
+  const seen = { retractions: 0, preemptions: 0, hits: 0, chunks: 0, evicted: 0, loaded: 0, read: 0 };
 
   it.each(PROFILES)("gives every request the tokens it would get alone and loses no page: $name", async (profile) => {
     await fc.assert(
@@ -115,7 +136,15 @@ describe("the scheduler under random load", () => {
         fc.array(requestOf(profile), { minLength: profile.requests, maxLength: 24, size: "max" }),
         setupOf(profile),
         async (requests, options) => {
-          const { pageSize, spareTokens, ...config } = options;
+          const { pageSize, spareTokens, cache, hostPages, onDisk, ...rest } = options;
+          const isTiered = cache === "tier";
+          const config = {
+            ...rest,
+            disableRadixCache: cache === "off",
+            enableHierarchicalCache: isTiered,
+            hicacheSize: (hostPages * pageSize * 4) / 1e9,
+            ...(isTiered && onDisk && { hicacheStorageBackend: "file" as const, hicacheStorageDir: folder() }),
+          };
           const largest = Math.max(...requests.map((r) => promptOf(r).length + r.maxNewTokens));
           const pages = Math.ceil((largest + spareTokens) / pageSize) + 1;
           const { engine, runner } = fakeEngine({ ...config, pageSize }, { pages, pageSize });
@@ -180,6 +209,10 @@ describe("the scheduler under random load", () => {
           seen.retractions += stats.counters.retractions;
           seen.hits += stats.counters.cachedTokens;
           seen.evicted += stats.counters.evictedTokens;
+          seen.loaded += stats.hicache?.loadedPages ?? 0;
+          seen.read += stats.hicache?.storage?.reads ?? 0;
+          expect(stats.hicache?.storage?.corrupt ?? 0).toBe(0);
+          expect(stats.hicache?.hostPages ?? 0).toBeLessThanOrEqual(hostPages);
           seen.chunks += runner.steps.filter((s) => s.inputs.rowToken.length === 0).length;
           await engine.close();
         },
@@ -194,5 +227,7 @@ describe("the scheduler under random load", () => {
     expect(seen.hits).toBeGreaterThan(500);
     expect(seen.evicted).toBeGreaterThan(500);
     expect(seen.chunks).toBeGreaterThan(100);
+    expect(seen.loaded).toBeGreaterThan(20);
+    expect(seen.read).toBeGreaterThan(0);
   });
 });

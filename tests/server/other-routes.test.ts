@@ -420,7 +420,11 @@ describe("/cache/tree", () => {
   it("shows the prefix cache, texts only when asked", async () => {
     const { app, engine } = await harness();
     const asked: unknown[] = [];
-    Object.assign(engine, { cacheTree: (options: unknown) => (asked.push(options), tree) });
+    const cacheTree = (options: unknown) => {
+      asked.push(options);
+      return tree;
+    };
+    Object.assign(engine, { cacheTree });
     const { idleSeconds: _, ...node } = tree.nodes[0];
     expect((await app.inject("/cache/tree")).json()).toEqual({
       enabled: true,
