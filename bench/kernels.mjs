@@ -56,6 +56,11 @@ printTable([
   ]),
 ]);
 
+const { pool } = lines.find((line) => "pool" in line);
+console.log(
+  `\npool: ${pool.emptyRunMicroseconds.toFixed(1)} us per run of empty chunks; with one more busy thread than cores ${(100 * pool.lossWithOneMoreBusyThread).toFixed(0)} % slower`,
+);
+
 // "Q5_0   9728 x 896   |1: 9.1 GB/s 88% ... |32: 61 66%": few rows by the bytes of the weights, many by multiply-adds.
 const matrices = values.formats.split(",").flatMap((format) =>
   program("kernels_bench", tier, String(threads), format).flatMap((line) => {
@@ -128,6 +133,7 @@ writeResults(`kernels-${tier}`, `npm run bench:kernels -- ${process.argv.slice(2
   threads,
   limits,
   kernels,
+  pool,
   matrices: matrices.map((entry) => ({ ...entry, share: entry.rate / rateOf(entry.limit) })),
   steps: [...steps.cases, ...sampled.cases],
 });
