@@ -3,26 +3,25 @@
  * accepted or refused, and what compiling and masks cost.
  *
  *   npm run bench:grammar -- --data FILE.jsonl.gz --vocab smollm2|qwen|gemma|FILE.gguf [--json FILE]
- *     [--order any|declared] [--limit N] [--fail FILE]
+ *     [--order any|declared] [--limit N] [--fail FILE] [--compare N]
  *
  * FILE.jsonl.gz has one schema per line: {id, schema, tests: [{valid, data}]}. Instances are read token by token (longest
  * match over the vocabulary); a mask is made at every position and checked against the token that comes. A mask is cold
  * the first time a grammar is asked for it. Instances come in any order of properties, and so the grammars allow any
  * (`--order declared` asks for the order of the schema). `--vocab` names a model of the catalog, or a model file.
  */
-import { createReadStream, readFileSync, writeFileSync } from "node:fs";
+import { spawn, spawnSync } from "node:child_process";
+import { createReadStream, existsSync, writeFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
-import { createGunzip, gunzipSync } from "node:zlib";
-import { GrammarCompiler, parseJsonText, Vocabulary } from "../dist/grammar/index.js";
-import { resolveModel } from "../dist/weights/index.js";
-
-/** Models of the catalog whose tokenizers the names stand for. */
-const VOCABULARIES = { smollm2: "smollm2-135m", qwen: "qwen2.5-coder-0.5b", gemma: "gemma3-270m" };
+import { fileURLToPath } from "node:url";
+import { createGunzip } from "node:zlib";
+import { GrammarCompiler, parseJsonText } from "../dist/grammar/index.js";
+import { openVocabulary } from "./grammar-vocabulary.mjs";
 
 const options = readOptions(process.argv.slice(2));
-const source = await openVocabulary(options.vocab);
 const started = performance.now();
-const vocabulary = new Vocabulary(source);
+const vocabulary = await openVocabulary(options.vocab);
 const vocabularyMs = performance.now() - started;
 const tokenize = longestMatch(vocabulary);
 
@@ -51,12 +50,13 @@ for await (const line of lines) {
   runSchema(line);
 }
 print();
+const peer = options.compare > 0 ? await comparePeer() : undefined;
 if (options.json) {
   const keys = { vocabSize: vocabulary.vocabSize, vocabularyMs, calibrationNs: calibration };
   const numbers = { compileMs: percentiles(compileMs), coldMaskUs: percentiles(cold), hotMaskUs: percentiles(hot) };
   writeFileSync(
     options.json,
-    `${JSON.stringify({ ...report, ...numbers, forcedShare: forced / tokens, ...keys }, null, 2)}\n`,
+    `${JSON.stringify({ ...report, ...numbers, forcedShare: forced / tokens, ...keys, peer }, null, 2)}\n`,
   );
 }
 if (options.fail) writeFileSync(options.fail, failures.map((f) => JSON.stringify(f)).join("\n"));
@@ -138,6 +138,56 @@ function runInstance(grammar, text, seen) {
   }
   lastStop = "(end)";
   return matcher.canTerminate();
+}
+
+/** `--compare N`: N schemas, spread over the data, through @mlc-ai/web-xgrammar; 20 seconds each at most. */
+async function comparePeer() {
+  const compare = join(dirname(fileURLToPath(import.meta.url)), "compare");
+  if (!existsSync(join(compare, "node_modules/@mlc-ai/web-xgrammar"))) {
+    console.log("Installing the peers into bench/compare ...");
+    spawnSync("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"], { cwd: compare });
+  }
+  const step = Math.max(1, Math.floor(report.schemas / options.compare));
+  const found = { schemas: 0, pass: 0, compileErrors: 0, timeouts: 0, falseAccepts: 0, falseRejects: 0 };
+  const times = { compileMs: [], maskUs: [] };
+  for (let from = 0; found.schemas < options.compare && from < report.schemas; ) {
+    const count = options.compare - found.schemas;
+    const child = spawn(
+      process.execPath,
+      ["web-xgrammar.mjs", options.data, options.vocab, from, step, count].map(String),
+      {
+        cwd: compare,
+        stdio: ["ignore", "pipe", "ignore"],
+      },
+    );
+    let limit = setTimeout(() => child.kill("SIGKILL"), 60_000);
+    for await (const line of createInterface({ input: child.stdout })) {
+      const row = JSON.parse(line);
+      from = row.index + step;
+      found.schemas++;
+      if (row.error) found.compileErrors++;
+      else if (row.falseAccepts + row.falseRejects === 0) found.pass++;
+      found.falseAccepts += row.falseAccepts;
+      found.falseRejects += row.falseRejects;
+      times.compileMs.push(row.compileMs);
+      times.maskUs.push(...row.maskUs);
+      clearTimeout(limit);
+      limit = setTimeout(() => child.kill("SIGKILL"), 20_000);
+    }
+    clearTimeout(limit);
+    if (child.exitCode === 0 || (await new Promise((done) => child.on("close", done))) === 0) break;
+    found.schemas++;
+    found.timeouts++;
+    from += step;
+  }
+  const peer = { ...found, compileMs: percentiles(times.compileMs), maskUs: percentiles(times.maskUs) };
+  const p = (values, digits) => `p50 ${values.p50.toFixed(digits)} p99 ${values.p99.toFixed(digits)}`;
+  console.log(
+    `\nMeasured now, every ${step}th schema: @mlc-ai/web-xgrammar 0.1.27, instances in the order they have\n  pass ${peer.pass} of ${peer.schemas}, ` +
+      `refused ${peer.compileErrors}, out of time or crashed ${peer.timeouts}, accepts wrongly ${peer.falseAccepts}, ` +
+      `refuses wrongly ${peer.falseRejects}, compile ms ${p(peer.compileMs, 1)}, mask us ${p(peer.maskUs, 1)}`,
+  );
+  return peer;
 }
 
 /** Every instance of a line as compact text: numbers as they are spelled there, strings with the fewest escapes. */
@@ -224,7 +274,7 @@ function percentiles(values) {
 function print() {
   const share = (n) => `${n} (${((100 * n) / report.schemas).toFixed(2)} %)`;
   const row = (name, value) => console.log(name.padEnd(34), value);
-  row("vocabulary", `${vocabulary.vocabSize} tokens, trie in ${vocabularyMs.toFixed(0)} ms`);
+  row("vocabulary", `${vocabulary.vocabSize} tokens, opened in ${vocabularyMs.toFixed(0)} ms`);
   row("schemas", report.schemas);
   row("passing", share(report.pass));
   row("compile error (refused)", share(report.compileErrors));
@@ -260,28 +310,6 @@ Published (MaskBench, 11,306 schemas, 128k vocabulary, other hardware; mask avg/
   llama.cpp               pass 57.5 %  accepts wrongly 649    mask 16565/17021/60371  compile 0.31/29`);
 }
 
-async function openVocabulary(name) {
-  const known = VOCABULARIES[name];
-  if (known === undefined && !name.includes("/") && !name.includes("."))
-    throw new Error(`--vocab ${name}: expected ${Object.keys(VOCABULARIES).join(", ")} or a model file`);
-  const file = known === undefined ? name : (await resolveModel(known)).path;
-  if (file.endsWith(".json.gz") || file.endsWith(".json")) {
-    // {eosTokenIds, special: [ids], tokens: [base64]}
-    const raw = readFileSync(file);
-    const data = JSON.parse(file.endsWith(".gz") ? gunzipSync(raw).toString() : raw.toString());
-    const bytes = data.tokens.map((token) => Uint8Array.from(Buffer.from(token, "base64")));
-    const special = new Set(data.special);
-    return {
-      vocabSize: bytes.length,
-      eosTokenIds: data.eosTokenIds,
-      tokenBytes: (id) => bytes[id],
-      isSpecial: (id) => special.has(id),
-    };
-  }
-  const { openTokenizer } = await import("./open-tokenizer.mjs");
-  return openTokenizer(file);
-}
-
 function readOptions(args) {
   const out = {
     data: process.env.SGLANG_SCHEMA_DATA,
@@ -290,12 +318,14 @@ function readOptions(args) {
     json: undefined,
     fail: undefined,
     limit: Number.POSITIVE_INFINITY,
+    compare: 0,
   };
   for (let i = 0; i < args.length; i += 2) {
     const name = args[i].replace(/^--/, "");
     if (!(name in out) || args[i + 1] === undefined) throw new Error(`unknown or incomplete option ${args[i]}`);
-    out[name] = name === "limit" ? Number(args[i + 1]) : args[i + 1];
+    out[name] = name === "limit" || name === "compare" ? Number(args[i + 1]) : args[i + 1];
   }
   if (out.data === undefined) throw new Error("give --data FILE.jsonl.gz");
+  out.data = resolve(out.data);
   return out;
 }

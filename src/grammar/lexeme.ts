@@ -58,7 +58,7 @@ export interface ByteMachine {
 export interface LexemeLimits {
   /** Lexemes (automaton states) in the arena. @default 1_000_000 */
   maxLexemes?: number;
-  /** States one search for an accepting state may look at. @default 20_000 */
+  /** States one search for an accepting state may look at. @default 4_000 */
   maxSearch?: number;
 }
 
@@ -111,7 +111,7 @@ export class Lexemes {
 
   constructor(limits: LexemeLimits = {}) {
     this.#maxLexemes = limits.maxLexemes ?? 1_000_000;
-    this.#maxSearch = limits.maxSearch ?? 20_000;
+    this.#maxSearch = limits.maxSearch ?? 4_000;
     this.#make([Kind.Never], 0);
     this.#make([Kind.Epsilon], 1);
     this.all = this.#make([Kind.Not, NEVER], 1);

@@ -88,6 +88,60 @@ const NO_INTEGER = choice(
   ),
 );
 
+/** True when the term holds a number that is found without automata; false when that takes a closer look. */
+export function hasPlainNumber(term: NumberTerm): boolean {
+  switch (term.kind) {
+    case "any":
+    case "integer":
+    case "multiple":
+      return true;
+    case "compare":
+      return Math.abs(term.bound) < 1e15;
+    case "values":
+      return term.values.some(Number.isFinite);
+    case "or":
+      return term.items.some(hasPlainNumber);
+    case "and": {
+      // Whole numbers next to a bound, or zero: one of them is in most ranges.
+      const bounds = term.items.flatMap((item) => (item.kind === "compare" ? [item.bound] : []));
+      const tried = [
+        0,
+        ...bounds.flatMap((bound) => [
+          Math.ceil(bound),
+          Math.floor(bound),
+          Math.floor(bound) + 1,
+          Math.ceil(bound) - 1,
+        ]),
+      ];
+      return tried.some((value) => Math.abs(value) < 1e15 && term.items.every((item) => surelyHolds(item, value)));
+    }
+    default:
+      return false;
+  }
+}
+
+function surelyHolds(term: NumberTerm, value: number): boolean {
+  switch (term.kind) {
+    case "any":
+    case "integer":
+      return true;
+    case "multiple":
+      return value === 0;
+    case "values":
+      return term.values.includes(value);
+    case "compare":
+      if (term.comparison === "<") return value < term.bound;
+      if (term.comparison === "<=") return value <= term.bound;
+      return term.comparison === ">" ? value > term.bound : value >= term.bound;
+    case "and":
+      return term.items.every((item) => surelyHolds(item, value));
+    case "or":
+      return term.items.some((item) => surelyHolds(item, value));
+    default:
+      return false;
+  }
+}
+
 /** The texts of the numbers in a term. */
 export function numberExpression(term: NumberTerm): Expression {
   switch (term.kind) {

@@ -13,7 +13,7 @@ import type { Expression } from "./ir.js";
 import type { JsonLexemes, StringTerm } from "./json-lexemes.js";
 import type { JsonObject, JsonValue } from "./json-text.js";
 import { isTrackable } from "./number-range.js";
-import type { NumberTerm } from "./number-term.js";
+import { hasPlainNumber, type NumberTerm } from "./number-term.js";
 import { regexToExpression } from "./regex.js";
 import type { SchemaDocument } from "./schema-document.js";
 import { KEYWORDS } from "./schema-keywords.js";
@@ -184,7 +184,7 @@ export class SchemaReader implements PartOracle {
 
   hasNumbers(set: ValueSet): boolean {
     if (set.numbers.kind === "none") return false;
-    return set.numbers.kind === "any" || !this.json.lexemes.isEmpty(this.json.numberLexeme(set.numbers));
+    return hasPlainNumber(set.numbers) || !this.json.lexemes.isEmpty(this.json.numberLexeme(set.numbers));
   }
 
   hasStrings(set: ValueSet): boolean {
