@@ -31,6 +31,9 @@ import type { Req } from "./request.js";
 import { type Load, SchedulerStats } from "./scheduler-stats.js";
 import type { Trace } from "./trace.js";
 
+/** Longest stretch of delivering results before timers and sockets get their turn. One request may exceed it. */
+const SLICE_MS = 2;
+
 export interface SchedulerOptions extends PrefillOptions {
   /** null = no limit. */
   maxQueuedRequests: number | null;
@@ -62,6 +65,7 @@ export class Scheduler {
   readonly #decode: DecodeSet;
   readonly #stats: SchedulerStats;
   readonly #aborts: Req[] = [];
+  readonly #now: () => number;
   #wake: (() => void) | null = null;
   #idleWaiters: (() => void)[] = [];
   #paused: { mode: PauseMode; carriedOut: boolean } | null = null;
@@ -96,6 +100,7 @@ export class Scheduler {
     this.#prefill = new PrefillQueue(this.kv, options);
     this.#decode = new DecodeSet(this.kv, options.conservativeness);
     this.#stats = new SchedulerStats(options.decodeLogInterval, options.now);
+    this.#now = options.now ?? (() => performance.now());
     this.#done = this.#run();
   }
 
@@ -377,7 +382,7 @@ export class Scheduler {
     clearTimeout(timer);
     if (outputs) {
       this.#traceStep(step, outputs);
-      this.#phase("process", () => this.#process(outputs.rows));
+      await this.#process(outputs.rows);
     } else {
       this.#supplyNext();
     }
@@ -391,11 +396,26 @@ export class Scheduler {
     }
   }
 
-  /** Tokens first: the next step may wait for masks that depend on them. Then everything that callers see. */
-  #process(outputs: readonly StepOutput[]): void {
-    for (const output of outputs) this.#guard(output.item.req, () => this.#accept(output));
+  /**
+   * Tokens first: the next step may wait for masks that depend on them. Then everything that callers see, in slices: many
+   * answers may end in one step, and timers and sockets must not wait for all of them.
+   */
+  async #process(outputs: readonly StepOutput[]): Promise<void> {
+    this.#phase("accept", () => {
+      for (const output of outputs) this.#guard(output.item.req, () => this.#accept(output));
+    });
     this.#supplyNext();
-    for (const output of outputs) this.#guard(output.item.req, () => this.#deliver(output));
+    let next = 0;
+    while (next < outputs.length) {
+      if (next > 0) await new Promise((resolve) => setImmediate(resolve));
+      this.#phase("process", () => {
+        const end = this.#now() + SLICE_MS;
+        do {
+          const output = outputs[next++];
+          this.#guard(output.item.req, () => this.#deliver(output));
+        } while (next < outputs.length && this.#now() < end);
+      });
+    }
   }
 
   #accept({ item, last, error }: StepOutput): void {
@@ -406,7 +426,8 @@ export class Scheduler {
     if (error !== null) throw new Error(error);
     // One that was retracted meanwhile has no pages any more; its token is as good as ever.
     if (req.state !== "waiting") req.computed = end;
-    if (req.abortMessage === null && item.last === "sample" && last) req.append(last.id);
+    if (req.abortMessage !== null) this.#finish(req, abortOf(req));
+    else if (item.last === "sample" && last) req.append(last.id);
   }
 
   /** Gives the queued step the masks that waited for the tokens of the one before. */
@@ -418,10 +439,6 @@ export class Scheduler {
   #deliver({ item, input, last }: StepOutput): void {
     const { req, inputStart, isPrefill } = item;
     if (req.state === "finished") return;
-    if (req.abortMessage !== null) {
-      this.#finish(req, abortOf(req));
-      return;
-    }
     for (let i = 0; i < input.length; i++) req.output.pushInput(req, inputStart + i, input[i]);
     if (input.length > 0) req.nextInputLogprob = inputStart + input.length;
     if (isPrefill && req.state !== "waiting") this.kv.share(req);

@@ -1,7 +1,7 @@
 /**
  * `--trace FILE`: what native threads and JavaScript do in each step, in Chrome's trace format. Open it in
  * https://ui.perfetto.dev. Two tracks: `native` has one slice per step, whose gaps are idle time; `loop` has the phases of
- * the scheduler (receive, schedule, queue, masks, process).
+ * the scheduler (receive, schedule, queue, accept, masks, process).
  *
  * Events are written in blocks; a trace whose process was killed lacks the closing bracket, which readers accept.
  */

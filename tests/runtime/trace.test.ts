@@ -48,7 +48,7 @@ describe("--trace", () => {
         tokens: sequences.reduce((sum, { tokens }) => sum + tokens.length, 0),
       });
     const loop = events.filter((e) => e.ph === "X" && e.tid === tracks.get("loop"));
-    expect(new Set(loop.map((e) => e.name))).toEqual(new Set(["receive", "schedule", "queue", "process"]));
+    expect(new Set(loop.map((e) => e.name))).toEqual(new Set(["receive", "schedule", "queue", "accept", "process"]));
     for (const { ts, dur } of loop) expect([ts, dur].every((x) => Number.isFinite(x) && (x as number) >= 0)).toBe(true);
   });
 
