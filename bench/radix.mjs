@@ -26,6 +26,8 @@ const { values } = parseArgs({
     workloads: { type: "string" },
     setups: { type: "string" },
     name: { type: "string", default: "radix" },
+    /** Size of the KV cache, but for the tight setups. */
+    "pool-tokens": { type: "string", default: "16384" },
     /** Adds to the results file instead of starting it anew: a long table in several runs. */
     merge: { type: "boolean", default: false },
     "own-cost": { type: "boolean", default: false },
@@ -33,7 +35,7 @@ const { values } = parseArgs({
 });
 
 const CONCURRENCY = 32;
-const POOL_TOKENS = 16384;
+const POOL_TOKENS = Number(values["pool-tokens"]);
 const SETUPS = {
   full: {},
   "no-cache": { config: { disableRadixCache: true }, share: 1 / 4 },
@@ -92,7 +94,6 @@ async function run(workload, items, setup, poolTokens) {
     offline: true,
     schedulePolicy: "lpm",
     maxTotalTokens: poolTokens,
-    contextLength: 2048,
     randomSeed: 1,
     preferredSamplingParams: { temperature: 0, ignoreEos: true },
     ...config,
@@ -164,7 +165,7 @@ async function ownCost() {
       }
     };
   }
-  const engine = await Engine.load(values.model, { offline: true, maxTotalTokens: POOL_TOKENS, contextLength: 2048 });
+  const engine = await Engine.load(values.model, { offline: true, maxTotalTokens: POOL_TOKENS });
   try {
     const started = performance.now();
     await Promise.all(
