@@ -100,7 +100,7 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
       ...["auto", "f16", "float16", "half", "bf16", "bfloat16"],
       ...["f32", "float32", "float", "int8", "fp8_e4m3"],
     ],
-    help: "type of cached keys and values; int8 and fp8_e4m3 halve the memory of f16 at a small loss (default: auto, f16)",
+    help: "type of cached keys and values; int8 and fp8_e4m3 halve the memory of f16; fp8_e4m3 loses more (default: auto, f16)",
     group: MODEL,
     target: "engine",
     key: "kvCacheDtype",

@@ -1,5 +1,5 @@
 /**
- * The range that each column of a key may need, known from the weights alone: what 8-bit keys are divided by before they
+ * The range that each column of a key may need, known from the weights alone: what int8 keys are divided by before they
  * are rounded, so that one scale per key suits all its columns.
  *
  * A key is k = W x + b turned by RoPE, and x = g * n with n of root mean square 1 (a norm's output). So column r has a

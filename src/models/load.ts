@@ -23,12 +23,17 @@ export type { NativeHandles } from "./pack.js";
 const KV_BYTES: Record<KvDtype, number> = { f32: 4, f16: 2, bf16: 2, int8: 1, fp8_e4m3: 1 };
 /** Types with one f32 scale per position, kv head and K or V. */
 const isScaled = (dtype: KvDtype) => KV_BYTES[dtype] === 1;
+/**
+ * Types whose keys are evened out first. Not fp8: its steps are relative, so small columns lose nothing beside large ones,
+ * and a large column that hardly changes is best left the largest, which is exact.
+ */
+const evensKeys = (dtype: KvDtype) => dtype === "int8";
 
 /** `onProgress` is called after each weight with bytes of the files. */
 export interface LoadOptions extends PackOptions {
   /** Positions a sequence may have; at most the model's own. @default the model's */
   contextLength?: number;
-  /** Type of the KV pools that plans will be made with; 8-bit ones need scales from the weights. @default any but those */
+  /** Type of the KV pools that plans will be made with; int8 needs scales from the weights. @default any but int8 */
   kvDtype?: KvDtype;
 }
 
@@ -117,8 +122,8 @@ export class LoadedWeights {
     if (this.#closed) throw new SglangError("ENGINE_FAILED", "The model is closed; load it again to make a plan.");
     const vocabSize = options.vocabSize ?? this.config.vocabSize;
     const lowered = lower(this.graph, { maxTokens, maxRows, vocabSize, keepAll });
-    const keyScales = isScaled(kvDtype) ? this.#keyScales : null;
-    if (isScaled(kvDtype) && keyScales === null)
+    const keyScales = evensKeys(kvDtype) ? this.#keyScales : null;
+    if (evensKeys(kvDtype) && keyScales === null)
       throw new SglangError(
         "INVALID_ARGUMENT",
         `Load the weights with kvDtype ${kvDtype} to make a KV pool of that type.`,
@@ -204,7 +209,7 @@ export async function loadWeights(
     );
   }
   const scales =
-    options.kvDtype !== undefined && isScaled(options.kvDtype)
+    options.kvDtype !== undefined && evensKeys(options.kvDtype)
       ? keyScales(opened.graph, (weight, ...rows) =>
           readRows(checkpoint, weight, opened.bindings.get(weight)!, ...rows),
         )
