@@ -36,6 +36,7 @@ const GAUGES: readonly Reading[] = [
   ["token_usage", "The used share of the KV cache.", (s) => s.tokenUsage],
   ["cache_hit_rate", "The prefix cache hit rate.", (s) => s.cacheHitRate],
   ["gen_throughput", "The generation throughput (token/s).", (s) => s.genThroughput],
+  ["overlap_idle_share", "The share of time that native threads waited for the scheduler.", (s) => s.idleShare],
   ["new_token_ratio", "The share of max_new_tokens the scheduler reserves.", (s) => s.newTokenRatio],
   ["kv_available_tokens", "Free tokens of the KV cache.", (s) => s.pages.free * s.pages.pageSize],
   ["kv_evictable_tokens", "Cached tokens that may be evicted.", (s) => s.pages.evictable * s.pages.pageSize],
@@ -61,6 +62,8 @@ const COUNTERS: readonly Reading[] = [
   ["num_preempted_requests_total", "Requests that gave way to a higher priority.", (s) => s.counters.preemptions],
   ["evicted_tokens_total", "Tokens evicted from the prefix cache.", (s) => s.counters.evictedTokens],
   ["prefill_steps_total", "Forward passes over prompts.", (s) => s.counters.prefillSteps],
+  ["native_busy_seconds_total", "Seconds native threads computed.", (s) => s.counters.nativeBusySeconds],
+  ["native_idle_seconds_total", "Seconds native threads waited between steps.", (s) => s.counters.nativeIdleSeconds],
   ["decode_steps_total", "Forward passes over running requests.", (s) => s.counters.decodeSteps],
 ];
 

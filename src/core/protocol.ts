@@ -272,6 +272,8 @@ export interface EngineStats {
   cacheHitRate: number;
   /** Tokens per second over the last decode interval. */
   genThroughput: number;
+  /** Share of the time of the last steps that native threads had nothing to do though requests ran. */
+  idleShare: number;
   newTokenRatio: number;
   pages: { total: number; free: number; evictable: number; protected: number; inUse: number; pageSize: number };
   counters: {
@@ -288,6 +290,9 @@ export interface EngineStats {
     retractedOutputTokens: number;
     prefillSteps: number;
     decodeSteps: number;
+    /** Seconds that native threads computed, and that they waited between steps or for masks. */
+    nativeBusySeconds: number;
+    nativeIdleSeconds: number;
     /** Running requests that gave way to a higher priority. */
     preemptions: number;
     evictedTokens: number;

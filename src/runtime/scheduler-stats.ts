@@ -6,6 +6,8 @@ import type { Req } from "./request.js";
 
 /** Prefill batches that the cache hit rate looks back on. */
 const HIT_RATE_BATCHES = 32;
+/** Steps that the idle share looks back on. */
+const IDLE_STEPS = 64;
 
 export interface Load {
   running: number;
@@ -27,9 +29,14 @@ export class SchedulerStats {
     retractedOutputTokens: 0,
     prefillSteps: 0,
     decodeSteps: 0,
+    nativeBusySeconds: 0,
+    nativeIdleSeconds: 0,
   };
   genThroughput = 0;
   readonly #decodeLogInterval: number;
+  readonly #natives: { idleNs: number; busyNs: number }[] = [];
+  /** End of the step before; null when nothing ran since. */
+  #lastEndNs: number | null = null;
   readonly #hits: { cached: number; computed: number }[] = [];
   readonly #now: () => number;
   #intervalStart: number;
@@ -87,6 +94,34 @@ export class SchedulerStats {
       `Decode batch. #running-req: ${load.running}, #token: ${load.usedTokens}, token usage: ${usage(load)}, ` +
         `gen throughput (token/s): ${this.genThroughput.toFixed(2)}, #queue-req: ${load.queued}`,
     );
+  }
+
+  /** Share of the time of the last steps that native threads had nothing to do though requests ran. */
+  get idleShare(): number {
+    let idle = 0;
+    let all = 0;
+    for (const { idleNs, busyNs } of this.#natives) {
+      idle += idleNs;
+      all += idleNs + busyNs;
+    }
+    return all === 0 ? 0 : idle / all;
+  }
+
+  /** Native times of a step: what lies between it and the one before, and its waiting for masks, is idleness. */
+  nativeStep({ startNs, endNs, maskWaitNs }: { startNs: number; endNs: number; maskWaitNs: number }): void {
+    const gapNs = this.#lastEndNs === null ? 0 : Math.max(0, startNs - this.#lastEndNs);
+    this.#lastEndNs = endNs;
+    const native = { idleNs: gapNs + maskWaitNs, busyNs: endNs - startNs - maskWaitNs };
+    this.counters.nativeIdleSeconds += native.idleNs / 1e9;
+    this.counters.nativeBusySeconds += native.busyNs / 1e9;
+    this.#natives.push(native);
+    if (this.#natives.length > IDLE_STEPS) this.#natives.shift();
+  }
+
+  /** Nothing runs any more: what follows is not the scheduler's idleness. */
+  nothingRuns(): void {
+    this.#lastEndNs = null;
+    this.endInterval();
   }
 
   /** An output token arrived. */

@@ -212,6 +212,7 @@ export class Scheduler {
       tokenUsage: load.usedTokens / load.maxTokens,
       cacheHitRate: this.#stats.cacheHitRate,
       genThroughput: this.#stats.genThroughput,
+      idleShare: this.#stats.idleShare,
       newTokenRatio: this.#decode.newTokenRatio,
       pages: {
         total: pool.pages,
@@ -381,6 +382,7 @@ export class Scheduler {
     });
     clearTimeout(timer);
     if (outputs) {
+      this.#stats.nativeStep(outputs);
       this.#traceStep(step, outputs);
       await this.#process(outputs.rows);
     } else {
@@ -515,7 +517,7 @@ export class Scheduler {
       throw new Error("Requests wait, nothing runs, and nothing can be admitted.");
     }
     this.#decode.resetRatio();
-    this.#stats.endInterval();
+    this.#stats.nothingRuns();
     try {
       this.kv.check([]);
     } catch (error) {
