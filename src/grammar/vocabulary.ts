@@ -41,7 +41,9 @@ export class Vocabulary {
   readonly duplicates: Int32Array;
   /** Marks ids that stand for text (not special, not padding). */
   readonly ordinary: Uint8Array;
-  readonly #bytes: (Uint8Array | undefined)[];
+  /** Bytes of all ordinary tokens in a row; those of id are [#starts[id], #starts[id + 1]). One object, whatever the size. */
+  readonly #bytes: Uint8Array;
+  readonly #starts: Int32Array;
   /** By length in characters. */
   readonly #safeMasks: readonly Int32Array[];
   #blanks: Int32Array | undefined;
@@ -51,19 +53,30 @@ export class Vocabulary {
     this.maskWords = (source.vocabSize + 31) >> 5;
     this.eosTokenIds = [...new Set(source.eosTokenIds)].filter((id) => id >= 0 && id < source.vocabSize);
     this.ordinary = new Uint8Array(source.vocabSize);
-    this.#bytes = new Array<Uint8Array | undefined>(source.vocabSize);
+    this.#starts = new Int32Array(source.vocabSize + 1);
     const ends = new Set(this.eosTokenIds);
     const ids: number[] = [];
+    let all = new Uint8Array(8 * source.vocabSize);
+    let size = 0;
     let longest = 0;
     for (let id = 0; id < source.vocabSize; id++) {
+      this.#starts[id] = size;
       if (source.isSpecial(id) || ends.has(id)) continue;
       const bytes = source.tokenBytes(id);
       if (bytes.length === 0) continue;
-      this.#bytes[id] = bytes;
+      if (size + bytes.length > all.length) {
+        const grown = new Uint8Array(2 * (size + bytes.length));
+        grown.set(all);
+        all = grown;
+      }
+      all.set(bytes, size);
+      size += bytes.length;
       this.ordinary[id] = 1;
       if (bytes.length > longest) longest = bytes.length;
       ids.push(id);
     }
+    this.#starts[source.vocabSize] = size;
+    this.#bytes = all.slice(0, size);
     this.longestToken = longest;
     const sorted = this.#sort(ids);
     const duplicates: number[] = [];
@@ -83,7 +96,7 @@ export class Vocabulary {
 
   /** UTF-8 bytes of an ordinary token; empty for special and padding ids. */
   bytesOf(id: number): Uint8Array {
-    return this.#bytes[id] ?? NO_BYTES;
+    return this.#bytes.subarray(this.#starts[id], this.#starts[id + 1]);
   }
 
   /** Tokens of nothing but white space. */
