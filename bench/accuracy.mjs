@@ -237,7 +237,13 @@ function summary(name, result) {
   );
   return {
     ...row,
-    vsLlama: { difference: paired.mean, se: paired.se, t: paired.mean / paired.se, windowsBetter: better.length },
+    vsLlama: {
+      difference: paired.mean,
+      se: paired.se,
+      t: paired.mean / paired.se,
+      windowsBetter: better.length,
+      windows: pairs,
+    },
   };
 }
 
@@ -259,7 +265,7 @@ printTable([
     row.perplexity.toFixed(4),
     row.vsLlama ? power(row.vsLlama.difference) : "",
     row.vsLlama ? row.vsLlama.t.toFixed(1) : "",
-    row.vsLlama ? `${row.vsLlama.windowsBetter}/${row.windows}` : "",
+    row.vsLlama ? `${row.vsLlama.windowsBetter}/${row.vsLlama.windows}` : "",
   ]),
 ]);
 if (values.save || (values.only === "" && !values["no-compare"]))
