@@ -330,6 +330,14 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
     key: "grammarBackend",
   },
   {
+    flag: "--disable-jump-forward",
+    kind: "boolean",
+    help: "sample text that a grammar forces token by token as well; same tokens, slower",
+    group: RUNTIME,
+    target: "engine",
+    key: "disableJumpForward",
+  },
+  {
     flag: "--constrained-json-disable-any-whitespace",
     kind: "boolean",
     help: "JSON under a constraint has no white space between its tokens",

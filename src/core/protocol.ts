@@ -295,6 +295,8 @@ export interface EngineStats {
     nativeIdleSeconds: number;
     /** Running requests that gave way to a higher priority. */
     preemptions: number;
+    /** Output tokens that were expected from a grammar, computed together and found right. */
+    jumpForwardTokens: number;
     evictedTokens: number;
   };
   /** Requests with a constraint, and what came of their grammars. */
@@ -307,6 +309,8 @@ export interface EngineStats {
     compiled: number;
     compileSeconds: number;
     refused: number;
+    /** Of the grammars, those that took too long to compile. */
+    timedOut: number;
     aborted: number;
   };
   /** `pauseGeneration` was called and `continueGeneration` was not. */

@@ -14,6 +14,15 @@ export interface BatchItem {
   req: Req;
   start: number;
   end: number;
+  /** The last tokens of [start, end): expected, not known (jump-forward). Each is verified by what the row before it samples. */
+  draft?: Draft;
+}
+
+/** What the grammar of a running request makes likely. */
+export interface Draft {
+  ids: readonly number[];
+  /** What the token before them is expected to be while it is still being sampled; null = it is known. */
+  after: number | null;
 }
 
 export interface Batch {
@@ -30,8 +39,9 @@ export interface QueuedItem extends BatchItem {
   inputEnd: number;
   /** What the row of its last token is for; null = it has none. */
   last: "sample" | "probe" | null;
-  /** Token-pool slot of the sampled id. */
+  /** Token-pool slot of the sampled id; that of the first with a draft. */
   slot: number;
+  draft: Draft;
   /** Why the mask of its next token could not be made. */
   maskError: string | null;
 }
@@ -58,6 +68,10 @@ export interface StepOutput {
   input: RowOutput[];
   /** The sampled token or the probe; null when the item ends before the request's last token, or nothing is wanted of it. */
   last: RowOutput | null;
+  /** With a draft: what was sampled after each of its tokens. Row i is of use when all that came before it were right. */
+  drafted: RowOutput[];
+  /** Why `drafted` is shorter than the draft. */
+  draftError: string | null;
   /** Why one of the rows could not be computed, so that none is of use; null = all are there. Other items are not concerned. */
   error: string | null;
 }

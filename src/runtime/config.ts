@@ -87,6 +87,8 @@ export interface EngineConfig {
   radixEvictionPolicy: EvictionPolicyName;
   /** "native": constraints are enforced by this package's grammar room. "none": they are refused. @default "native" */
   grammarBackend: "native" | "none";
+  /** Text that a grammar forces is sampled token by token as well. Same tokens. @default false */
+  disableJumpForward: boolean;
   /** JSON under a constraint has no white space between its tokens. @default false */
   constrainedJsonDisableAnyWhitespace: boolean;
   /** Pages that leave the KV cache go to host memory, and to disk with hicacheStorageBackend. @default false */
@@ -162,6 +164,7 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   disableRadixCache: false,
   radixEvictionPolicy: "lru",
   grammarBackend: "native",
+  disableJumpForward: false,
   constrainedJsonDisableAnyWhitespace: false,
   enableHierarchicalCache: false,
   hicacheSize: 0,
@@ -242,6 +245,7 @@ const CHECKS: { readonly [K in keyof EngineConfig]: Check } = {
   disableRadixCache: flag,
   radixEvictionPolicy: oneOf(EVICTION_POLICY_NAMES),
   grammarBackend: oneOf(["native", "none"]),
+  disableJumpForward: flag,
   constrainedJsonDisableAnyWhitespace: flag,
   enableHierarchicalCache: flag,
   hicacheSize: [(x) => isNumber(x) && x >= 0, "a number >= 0"],

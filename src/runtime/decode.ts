@@ -5,7 +5,7 @@
  * `newTokenRatio` is SGLang's guess of how much of its maxNewTokens a request will really use. It starts high, falls by a
  * little every step, and jumps back up when a retraction shows that it was too low.
  */
-import type { Batch } from "./batch.js";
+import type { Batch, BatchItem } from "./batch.js";
 import type { KvCache } from "./kv-cache.js";
 import type { Req } from "./request.js";
 
@@ -32,11 +32,14 @@ function giveWayOrder(a: Req, b: Req): number {
 export class DecodeSet {
   readonly reqs: Req[] = [];
   readonly #kv: KvCache;
+  readonly #maxTokens: number;
   readonly #initialRatio: number;
   #ratio: number;
 
-  constructor(kv: KvCache, conservativeness: number) {
+  /** @param maxTokens most tokens in one step */
+  constructor(kv: KvCache, conservativeness: number, maxTokens: number) {
     this.#kv = kv;
+    this.#maxTokens = maxTokens;
     this.#initialRatio = Math.min(INITIAL_RATIO * conservativeness, 1);
     this.#ratio = this.#initialRatio;
   }
@@ -107,11 +110,29 @@ export class DecodeSet {
       if (!this.#kv.grow(req, req.queuedLength))
         throw new Error(`No KV page for request ${req.rid}, which should fit alone.`);
     }
+    const items: BatchItem[] = ready.map((req) => ({ req, start: req.queuedLength - 1, end: req.queuedLength }));
+    this.#addDrafts(items);
     this.#ratio = Math.max(
       this.#ratio - (this.#initialRatio * (1 - MIN_RATIO_SHARE)) / DECAY_STEPS,
       this.#initialRatio * MIN_RATIO_SHARE,
     );
-    return { kind: "decode", items: ready.map((req) => ({ req, start: req.queuedLength - 1, end: req.queuedLength })) };
+    return { kind: "decode", items };
+  }
+
+  /**
+   * Jump-forward: what grammars force is computed in the same step, as far as tokens and free pages go round. Half of a
+   * step's tokens at most: prompts may ride in it too.
+   */
+  #addDrafts(items: readonly BatchItem[]): void {
+    let budget = Math.floor(this.#maxTokens / 2) - items.length;
+    for (const item of items) {
+      const draft = item.req.nextDraft();
+      const { length } = draft.ids;
+      if (length === 0 || length > budget || !this.#kv.grow(item.req, item.end + length)) continue;
+      item.end += length;
+      item.draft = draft;
+      budget -= length;
+    }
   }
 
   /** Pages needed for the next `steps` tokens of everyone. */

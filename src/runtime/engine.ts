@@ -55,6 +55,7 @@ const NO_GRAMMARS: EngineStats["grammar"] = {
   compiled: 0,
   compileSeconds: 0,
   refused: 0,
+  timedOut: 0,
   aborted: 0,
 };
 /** Prompt tokens the detokenizer sees before the answer, for spaces and split characters at its start. */
@@ -420,6 +421,7 @@ export class Engine implements EngineApi {
             maxNewTokens,
             minNewTokens: params.minNewTokens,
             closeOnBudget: request.closeOnBudget ?? false,
+            tokenizer: this.config.disableJumpForward ? null : this.tokenizer,
           }),
         }),
         receivedAt,

@@ -2,7 +2,7 @@
  * The grammar of one answer, step by step: which tokens may come next, and what each token that came makes of it.
  * The matcher stays with its request through retraction: it has read exactly the request's output.
  */
-import type { CompiledGrammar, Matcher } from "../grammar/index.js";
+import { type CompiledGrammar, forcedTokens, type Matcher, type TextEncoding } from "../grammar/index.js";
 import type { TokenMask } from "./mask-table.js";
 import type { ReqConstraint } from "./request.js";
 
@@ -15,7 +15,19 @@ export interface GrammarConstraintOptions {
   minNewTokens: number;
   /** Steer to a complete text within maxNewTokens. */
   closeOnBudget: boolean;
+  /** Writes forced text as tokens, for jump-forward; null = no drafts. */
+  tokenizer: TextEncoding | null;
 }
+
+/** Tokens before forced text that decide how it is written. */
+const CONTEXT_TOKENS = 4;
+/** Longest draft: beyond it a wrong guess costs more than a right one saves. */
+const MAX_DRAFT = 32;
+/** Drafts remembered per grammar. */
+const MAX_DRAFTS = 4096;
+/** By grammar, then by configuration and the tokens before: the same keys are written again and again. */
+const drafts = new WeakMap<CompiledGrammar, Map<string, readonly number[]>>();
+const NO_TOKENS: readonly number[] = [];
 
 export class GrammarConstraint implements ReqConstraint {
   readonly #matcher: Matcher;
@@ -27,10 +39,34 @@ export class GrammarConstraint implements ReqConstraint {
     this.#options = options;
   }
 
-  mask(): TokenMask {
+  mask(ahead: readonly number[] = NO_TOKENS): TokenMask {
     const { closeOnBudget, maxNewTokens, minNewTokens } = this.#options;
-    const mask = this.#matcher.mask(closeOnBudget ? maxNewTokens - this.#count : undefined);
-    return this.#count < minNewTokens ? withoutEnds(mask, this.#matcher) : mask;
+    const matcher = this.#matcher;
+    const count = this.#count + ahead.length;
+    const before = matcher.length;
+    for (const id of ahead) matcher.acceptToken(id);
+    const mask = matcher.mask(closeOnBudget ? maxNewTokens - count : undefined);
+    matcher.rollback(matcher.length - before);
+    return count < minNewTokens ? withoutEnds(mask, matcher) : mask;
+  }
+
+  draft(ids: Int32Array): readonly number[] {
+    const { tokenizer } = this.#options;
+    const { grammar, configuration } = this.#matcher;
+    if (!tokenizer || configuration < 0 || grammar.automaton.forcedByte(configuration) < 0) return NO_TOKENS;
+    let known = drafts.get(grammar);
+    if (!known || known.size >= MAX_DRAFTS) {
+      known = new Map();
+      drafts.set(grammar, known);
+    }
+    const context = Array.from(ids.subarray(Math.max(0, ids.length - CONTEXT_TOKENS)));
+    const key = `${configuration} ${context.join(" ")}`;
+    let draft = known.get(key);
+    if (!draft) {
+      draft = forcedTokens(this.#matcher, tokenizer, context).slice(0, MAX_DRAFT);
+      known.set(key, draft);
+    }
+    return draft;
   }
 
   accept(id: number): void {

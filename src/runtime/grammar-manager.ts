@@ -33,6 +33,7 @@ export class GrammarManager {
     cacheHits: 0,
     compiled: 0,
     refused: 0,
+    timedOut: 0,
     aborted: 0,
     compileSeconds: 0,
   };
@@ -56,7 +57,7 @@ export class GrammarManager {
   }
 
   stats(): EngineStats["grammar"] {
-    return { ...this.#stats };
+    return { ...this.#stats, timedOut: this.#trials.timedOut };
   }
 
   /**

@@ -31,6 +31,8 @@ function workerFile(): URL {
 export class GrammarTrials {
   readonly #seconds: number;
   readonly #megabytes: number;
+  /** Trials that were given up because they took too long. */
+  timedOut = 0;
   readonly #waiting: Trial[] = [];
   #current: Trial | null = null;
   #worker: Worker | null = null;
@@ -75,6 +77,7 @@ export class GrammarTrials {
     this.#worker ??= this.#start();
     this.#worker.ref();
     this.#timer = setTimeout(() => {
+      this.timedOut++;
       void this.#stopWorker();
       this.#end(tooMuch(`more than ${this.#seconds} s`));
     }, this.#seconds * 1000);

@@ -12,6 +12,7 @@ import { isStepRowsError, type StepInputs, type StepOutputs } from "../native/ad
 import type { Batch, BatchItem, QueuedItem, RowOutput, StepOutput } from "./batch.js";
 import type { PageStore } from "./kv-tier.js";
 import { MaskTable } from "./mask-table.js";
+import { NO_DRAFT } from "./request.js";
 import { SamplingArrays } from "./sampler.js";
 import { int32List } from "./typed-list.js";
 
@@ -71,11 +72,12 @@ function inputLogprobRange({ req, start, end }: BatchItem): { from: number; to: 
 function queuedItem(item: BatchItem, slot: number): QueuedItem {
   const { req, start, end } = item;
   const { from, to } = inputLogprobRange(item);
-  const isFinal = end === req.queuedLength;
+  const draft = item.draft ?? NO_DRAFT;
+  const isFinal = end - draft.ids.length === req.queuedLength;
   const samples = isFinal && !req.probe && req.maxNewTokens > 0;
   const last = samples ? "sample" : isFinal && req.probe ? "probe" : null;
   const isPrefill = req.state === "prefill";
-  return { req, start, end, isPrefill, inputStart: from, inputEnd: to, last, slot, maskError: null };
+  return { req, start, end, isPrefill, inputStart: from, inputEnd: to, last, slot, draft, maskError: null };
 }
 
 export class BatchRunner {
@@ -117,18 +119,25 @@ export class BatchRunner {
   /** Asks the constraints of a queued step what may come next. Their requests must know all tokens before. */
   supplyMasks(step: QueuedStep): void {
     step.supplied = true;
-    const masks = Int32Array.from(step.constrained, (item) => {
-      // Of a request that has ended the result is dropped.
-      if (item.req.state === "finished") return NO_MASK;
-      try {
-        const mask = item.req.constraint?.mask() ?? null;
-        return mask === null ? NO_MASK : this.#masks.index(mask);
-      } catch (error) {
-        item.maskError = (error as Error).message;
-        return FAILED_MASK;
-      }
-    });
-    this.#runner.supplyMasks(step.ticket, masks);
+    const masks: number[] = [];
+    for (const item of step.constrained) {
+      for (let ahead = 0; ahead <= item.draft.ids.length; ahead++) masks.push(this.#mask(item, ahead));
+    }
+    this.#runner.supplyMasks(step.ticket, Int32Array.from(masks));
+  }
+
+  /** The mask of the row after the first `ahead` tokens of the item's draft. */
+  #mask(item: QueuedItem, ahead: number): number {
+    const { req, draft } = item;
+    // The result is dropped: the request has ended, or the draft is for another token than came.
+    if (req.state === "finished" || (ahead > 0 && !draftHolds(item))) return NO_MASK;
+    try {
+      const mask = req.constraint?.mask(draft.ids.slice(0, ahead)) ?? null;
+      return mask === null ? NO_MASK : this.#masks.index(mask);
+    } catch (error) {
+      item.maskError = (error as Error).message;
+      return FAILED_MASK;
+    }
   }
 
   async #outputs(items: readonly QueuedItem[], step: Promise<StepOutputs>): QueuedStep["outputs"] {
@@ -158,14 +167,16 @@ export class BatchRunner {
       list.clear();
     this.#sampling.clear();
     let returnHidden = false;
-    for (const { req, start, end, inputStart, inputEnd, last, slot } of items) {
+    for (const { req, start, end, inputStart, inputEnd, last, slot, draft } of items) {
       const ids = req.ids;
+      const due = end - draft.ids.length;
       const firstToken = this.#tokens.length;
       this.#seqStart.push(firstToken);
       this.#pageStart.push(this.#pageTable.length);
-      this.#tokens.append(ids, start, Math.min(end, ids.length));
+      this.#tokens.append(ids, start, Math.min(due, ids.length));
       // The token after the known ones is the one that the step before samples.
-      if (end > ids.length) this.#tokens.push(-1 - (req.inFlight as QueuedItem).slot);
+      if (due > ids.length) this.#tokens.push(-1 - (req.inFlight as QueuedItem).slot);
+      this.#tokens.append(draft.ids);
       for (let position = start; position < end; position++) this.#positions.push(position);
       this.#kvLength.push(end);
       this.#pageTable.append(req.pages, 0, Math.ceil(end / pageSize));
@@ -175,9 +186,11 @@ export class BatchRunner {
         this.#sampling.addTarget(ids[position], req.topLogprobs, req.wantedIds);
       }
       if (last === null) continue;
-      this.#rowToken.push(firstToken + end - 1 - start);
+      for (let length = due; length <= end; length++) this.#rowToken.push(firstToken + length - 1 - start);
       if (last === "sample") {
-        this.#sampling.addSample(req, end - req.promptLength, slot);
+        // After a draft the request is in no step until its results are in, so nothing refers to its last token.
+        for (let length = due; length <= end; length++)
+          this.#sampling.addSample(req, length - req.promptLength, length === due ? slot : -1);
       } else if (req.probe) {
         const { tokenIds, hidden } = req.probe;
         this.#sampling.addTarget(tokenIds[0] ?? 0, tokenIds.length > 0 ? 0 : -1, tokenIds);
@@ -198,6 +211,11 @@ export class BatchRunner {
     inputs.returnHidden = returnHidden;
     this.#sampling.fill(inputs);
   }
+}
+
+/** Did the token that was still being sampled when the item was queued turn out as its draft expects? It must be known. */
+export function draftHolds({ req, start, draft }: QueuedItem): boolean {
+  return draft.after === null || req.ids[start] === draft.after;
 }
 
 const NO_MASK = -1;
@@ -241,7 +259,16 @@ function split(
     for (let position = inputStart; position < inputEnd; position++) input.push(next(tops, req.wantedIds.length));
     let last: RowOutput | null = null;
     if (item.last === "sample") last = next(tops, req.wantedIds.length);
-    else if (item.last === "probe") last = next(0, req.probe?.tokenIds.length ?? 0);
-    return { item, input, last, error: error === null ? null : (item.maskError ?? error) };
+    if (item.last === "probe") last = next(0, req.probe?.tokenIds.length ?? 0);
+    const reason = () => (error === null ? null : (item.maskError ?? error));
+    const rowsError = reason();
+    // A row that failed after a wrong guess concerns nobody.
+    error = null;
+    const drafted: RowOutput[] = [];
+    for (const _ of item.draft.ids) {
+      const out = next(tops, req.wantedIds.length);
+      if (error === null) drafted.push(out);
+    }
+    return { item, input, last, drafted, error: rowsError, draftError: reason() };
   });
 }

@@ -51,6 +51,8 @@ export interface AnswerOptions {
 export class AnswerOutput implements ReqOutput {
   readonly #options: AnswerOptions;
   #text = "";
+  /** Tokens pushed. */
+  #count = 0;
   #newIds: number[] = [];
   /** Ids not given to the detokenizer yet: without streaming and stops, all of them wait for the end. */
   #undecoded: number[] = [];
@@ -69,10 +71,10 @@ export class AnswerOutput implements ReqOutput {
     logprobs.inputTokenIds?.push(this.#wanted(req, row));
   }
 
-  pushToken(req: Req, row: RowOutput): FinishReason | null {
+  pushToken(req: Req, row: RowOutput, count: number): FinishReason | null {
     const { id } = row;
     const { params } = req;
-    const count = req.outputLength;
+    this.#count = count;
     req.firstTokenAt ??= performance.now();
     this.#newIds.push(id);
     if (req.topLogprobs >= 0) {
@@ -144,7 +146,7 @@ export class AnswerOutput implements ReqOutput {
       finishReason,
       usage: {
         promptTokens: req.promptLength,
-        completionTokens: req.outputLength,
+        completionTokens: this.#count,
         cachedTokens: req.cachedTokens ?? 0,
         cachedTokensDetails: {
           device: Math.max(0, (req.cachedTokens ?? 0) - req.hostTokens - req.storageTokens),

@@ -98,12 +98,12 @@ export class PrefillQueue {
   /**
    * The next prefill batch with its pages taken, or null when nothing can be admitted now.
    * @param queued items of the step whose results are still to come
-   * @param decodeRows decode rows that ride in the same step: so many tokens fewer
+   * @param decodeTokens tokens of running requests that ride in the same step: so many fewer
    */
-  nextBatch(decode: DecodeSet, queued: readonly QueuedItem[] = [], decodeRows = 0): Batch | null {
+  nextBatch(decode: DecodeSet, queued: readonly QueuedItem[] = [], decodeTokens = 0): Batch | null {
     const items: BatchItem[] = [];
     // At least one, so that many running requests cannot keep prompts out.
-    let budget = Math.max(1, this.#options.stepTokens - decodeRows);
+    let budget = Math.max(1, this.#options.stepTokens - decodeTokens);
     if (this.partial) {
       const item = this.#continuePartial(this.partial, budget);
       if (!item) return null;

@@ -7,7 +7,7 @@
  */
 import type { FinishReason, LogprobRequest } from "../core/protocol.js";
 import type { SamplingParams } from "../core/sampling-params.js";
-import type { QueuedItem, RowOutput } from "./batch.js";
+import type { Draft, QueuedItem, RowOutput } from "./batch.js";
 import type { TokenMask } from "./mask-table.js";
 import type { RadixNode } from "./radix-cache.js";
 import { ReqSampling } from "./sampler.js";
@@ -19,8 +19,8 @@ export type ReqState = "waiting" | "prefill" | "running" | "finished";
 export interface ReqOutput {
   /** The logprobs of prompt position `position`. */
   pushInput(req: Req, position: number, row: RowOutput): void;
-  /** The next output token, already the last of req.ids. Returns the reason when it ends the answer. */
-  pushToken(req: Req, row: RowOutput): FinishReason | null;
+  /** Output token number `count`, counted from 1, already in req.ids. Returns the reason when it ends the answer. */
+  pushToken(req: Req, row: RowOutput, count: number): FinishReason | null;
   /** The row of the last prompt token, for requests with a probe. */
   pushProbe(req: Req, row: RowOutput): void;
   finish(req: Req, reason: FinishReason): void;
@@ -33,11 +33,20 @@ export interface ReqConstraint {
   /**
    * The tokens that may come next; null = any. One object per situation, which must not change afterwards: it is uploaded
    * once (mask-table.ts). Called while the forward pass runs. An error ends the request.
+   * @param ahead tokens of a draft that are taken to have come already
    */
-  mask(): TokenMask | null;
+  mask(ahead: readonly number[]): TokenMask | null;
   /** The next output token. An error ends the request. */
   accept(id: number): void;
+  /**
+   * Jump-forward: tokens that are likely to come next because the grammar forces their text; often none. Each is verified
+   * against the model, so a wrong guess costs its computation and changes nothing.
+   * @param ids prompt and output so far
+   */
+  draft?(ids: Int32Array): readonly number[];
 }
+
+export const NO_DRAFT: Draft = Object.freeze({ ids: [], after: null });
 
 /** What to read at the last prompt token instead of sampling: a hidden state, or the logprobs of `tokenIds`. */
 export interface Probe {
@@ -166,14 +175,23 @@ export class Req {
     return this.inFlight?.end ?? this.computed;
   }
 
-  /** Prompt and output tokens once the queued steps are through: one more than is known while one is being sampled. */
+  /**
+   * Prompt and output tokens once the queued steps are through: one more than is known while one is being sampled. With a
+   * draft in flight there may be more.
+   */
   get queuedLength(): number {
-    return this.inFlight?.last === "sample" ? this.inFlight.end + 1 : this.#length;
+    const { inFlight } = this;
+    return inFlight?.last === "sample" ? inFlight.end - inFlight.draft.ids.length + 1 : this.#length;
+  }
+
+  /** How far it has come depends on a draft whose results are still to come. */
+  get awaitsDraft(): boolean {
+    return this.inFlight !== null && this.inFlight.draft.ids.length > 0;
   }
 
   /** Does it want another token beyond those that queued steps sample? Whether these end the answer is not known yet. */
   get wantsToken(): boolean {
-    return this.probe === null && this.queuedLength - this.promptLength < this.maxNewTokens;
+    return this.probe === null && !this.awaitsDraft && this.queuedLength - this.promptLength < this.maxNewTokens;
   }
 
   /** Prompt and output token ids, [length]. A view: valid until the next append. */
@@ -204,5 +222,25 @@ export class Req {
     this.#ids[this.#length++] = id;
     this.sampling.observe(id);
     this.constraint?.accept(id);
+  }
+
+  /** Drops output tokens after `count`, for an answer that ends before what a draft gave is used up. */
+  truncate(count: number): void {
+    this.#length = this.promptLength + count;
+    this.computed = Math.min(this.computed, this.#length);
+  }
+
+  /**
+   * Tokens that the next step can compute beyond the one that is due, none unless the grammar forces text. Penalties
+   * depend on all tokens before, so requests with penalties have no drafts.
+   */
+  nextDraft(): Draft {
+    const { constraint } = this;
+    if (!constraint?.draft || this.sampling.penalised) return NO_DRAFT;
+    const isSampling = this.inFlight?.last === "sample";
+    const expected = constraint.draft(this.ids);
+    const [after, ids] = isSampling ? [expected[0] ?? null, expected.slice(1)] : [null, expected];
+    const room = this.maxNewTokens - (this.queuedLength - this.promptLength) - 1;
+    return ids.length === 0 || room <= 0 ? NO_DRAFT : { after, ids: ids.slice(0, room) };
   }
 }

@@ -31,6 +31,7 @@ export class SchedulerStats {
     decodeSteps: 0,
     nativeBusySeconds: 0,
     nativeIdleSeconds: 0,
+    jumpForwardTokens: 0,
   };
   genThroughput = 0;
   readonly #decodeLogInterval: number;

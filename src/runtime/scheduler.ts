@@ -25,7 +25,7 @@ import { DecodeSet } from "./decode.js";
 import type { EvictionPolicyName } from "./eviction-policy.js";
 import { KvCache } from "./kv-cache.js";
 import type { KvTier } from "./kv-tier.js";
-import { BatchRunner, type ModelRunner, type QueuedStep, type StepResult } from "./model-runner.js";
+import { BatchRunner, draftHolds, type ModelRunner, type QueuedStep, type StepResult } from "./model-runner.js";
 import { type PrefillOptions, PrefillQueue } from "./prefill.js";
 import type { Req } from "./request.js";
 import { type Load, SchedulerStats } from "./scheduler-stats.js";
@@ -98,7 +98,7 @@ export class Scheduler {
     };
     this.#runner = new BatchRunner(runner);
     this.#prefill = new PrefillQueue(this.kv, options);
-    this.#decode = new DecodeSet(this.kv, options.conservativeness);
+    this.#decode = new DecodeSet(this.kv, options.conservativeness, runner.maxTokens);
     this.#stats = new SchedulerStats(options.decodeLogInterval, options.now);
     this.#now = options.now ?? (() => performance.now());
     this.#done = this.#run();
@@ -333,7 +333,7 @@ export class Scheduler {
   #mixedBatch(): Batch | null {
     // First: these must have their pages, and making room may retract the request that is half computed.
     const decode = this.#scheduleDecode();
-    const prefill = this.#prefill.nextBatch(this.#decode, this.#queued?.items, decode?.items.length);
+    const prefill = this.#prefill.nextBatch(this.#decode, this.#queued?.items, decode ? tokensOf(decode) : 0);
     // Those that gave way to a higher priority are not in the step any more.
     const rows = decode?.items.filter(({ req }) => req.state === "running") ?? [];
     if (!prefill) return rows.length > 0 ? { kind: "decode", items: rows } : null;
@@ -368,8 +368,8 @@ export class Scheduler {
       );
     if (batch.kind !== "prefill") this.#stats.decode(this.#load());
     // Whose tokens are all known need not wait for the step before.
-    if (!step.supplied && step.constrained.every(({ req, end }) => end <= req.length))
-      this.#phase("masks", () => this.#runner.supplyMasks(step));
+    const isKnown = ({ req, end, draft }: QueuedItem) => end - draft.ids.length <= req.length;
+    if (!step.supplied && step.constrained.every(isKnown)) this.#phase("masks", () => this.#runner.supplyMasks(step));
     return step;
   }
 
@@ -420,16 +420,29 @@ export class Scheduler {
     }
   }
 
-  #accept({ item, last, error }: StepOutput): void {
-    const { req, end } = item;
+  #accept(output: StepOutput): void {
+    const { item, last, error } = output;
+    const { req, end, draft } = item;
     if (req.state === "finished") return;
     if (req.inFlight === item) req.inFlight = null;
     // Even when the caller has aborted: its pages may hold NaN, and only #fail keeps them out of the prefix cache.
     if (error !== null) throw new Error(error);
     // One that was retracted meanwhile has no pages any more; its token is as good as ever.
-    if (req.state !== "waiting") req.computed = end;
+    if (req.state !== "waiting") req.computed = end - draft.ids.length;
     if (req.abortMessage !== null) this.#finish(req, abortOf(req));
-    else if (item.last === "sample" && last) req.append(last.id);
+    if (req.abortMessage !== null || item.last !== "sample" || !last) return;
+    const holds = draft.ids.length > 0 && draftHolds(item);
+    req.append(last.id);
+    // As far as the draft was right, the tokens after it are those that single steps would have sampled.
+    let right = 0;
+    for (let id = last.id; holds && id === draft.ids[right] && !req.stopIds.has(id); right++) {
+      if (right === output.drafted.length) throw new Error(output.draftError as string);
+      if (req.state !== "waiting") req.computed++;
+      id = output.drafted[right].id;
+      req.append(id);
+    }
+    output.drafted.length = right;
+    this.#stats.counters.jumpForwardTokens += right;
   }
 
   /** Gives the queued step the masks that waited for the tokens of the one before. */
@@ -438,13 +451,13 @@ export class Scheduler {
     if (next && !next.supplied) this.#phase("masks", () => this.#runner.supplyMasks(next));
   }
 
-  #deliver({ item, input, last }: StepOutput): void {
+  #deliver({ item, input, last, drafted }: StepOutput): void {
     const { req, inputStart, isPrefill } = item;
     if (req.state === "finished") return;
     for (let i = 0; i < input.length; i++) req.output.pushInput(req, inputStart + i, input[i]);
     if (input.length > 0) req.nextInputLogprob = inputStart + input.length;
     if (isPrefill && req.state !== "waiting") this.kv.share(req);
-    const reason = this.#advance(item, last);
+    const reason = this.#advance(item, last, drafted);
     if (reason) this.#finish(req, reason);
   }
 
@@ -459,11 +472,22 @@ export class Scheduler {
     }
   }
 
-  /** One more token, or the end of a request that wants none. */
-  #advance({ req, end, last: purpose }: QueuedItem, row: RowOutput | null): FinishReason | null {
+  /** One more token (more with a draft), or the end of a request that wants none. */
+  #advance(
+    { req, end, last: purpose }: QueuedItem,
+    row: RowOutput | null,
+    drafted: readonly RowOutput[],
+  ): FinishReason | null {
     if (purpose === "sample" && row) {
-      this.#stats.generated();
-      return req.output.pushToken(req, row);
+      let count = req.outputLength - drafted.length;
+      for (const token of [row, ...drafted]) {
+        this.#stats.generated();
+        const reason = req.output.pushToken(req, token, count);
+        if (reason) req.truncate(count);
+        if (reason) return reason;
+        count++;
+      }
+      return null;
     }
     if (purpose === "probe" && row) req.output.pushProbe(req, row);
     const wantsNone = req.probe !== null || req.maxNewTokens === 0;
@@ -575,6 +599,10 @@ export class Scheduler {
       maxTokens: pool.capacity,
     };
   }
+}
+
+function tokensOf({ items }: Batch): number {
+  return items.reduce((sum, { start, end }) => sum + end - start, 0);
 }
 
 function abortOf(req: Req): FinishReason {

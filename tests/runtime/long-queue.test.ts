@@ -31,7 +31,7 @@ function queueOf(count: number, policy: (typeof SCHEDULE_POLICIES)[number]) {
   const lookups = [vi.spyOn(radix, "matchPrefix"), vi.spyOn(radix, "peek")];
   return {
     queue,
-    decode: new DecodeSet(kv, 1),
+    decode: new DecodeSet(kv, 1, 512),
     lookups: () => lookups.reduce((sum, spy) => sum + spy.mock.calls.length, 0),
   };
 }
