@@ -291,7 +291,8 @@ describe("when something else goes wrong", () => {
         return fakeTokenizer.tokenBytes(id);
       },
     };
-    const { engine: failing, runner } = fakeEngine({}, {}, {}, broken);
+    // A grammar vocabulary would read all tokens at once.
+    const { engine: failing, runner } = fakeEngine({ grammarBackend: "none" }, {}, {}, broken);
     const wrong = collect(failing, {
       prompt: { text: "abc" },
       samplingParams: { ...greedy, maxNewTokens: 5, logitBias: { 9: 100 } },

@@ -1,4 +1,5 @@
 /** What is computed once, counted: in a running batch, between answers to one prompt, at every page size, and never across keys. */
+import { setImmediate as turn } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { setLogLevel } from "../../src/core/logger.js";
 import type { EngineConfig } from "../../src/runtime/config.js";
@@ -113,7 +114,12 @@ describe("a tenant with another key", () => {
 
   it("does not wait for the same prompt of another tenant in its batch", async () => {
     const { engine, runner } = engineOf({ pageSize: 1 });
-    await Promise.all(["a", "b", "c"].map((key) => collect(engine, request(key))));
+    // All three must be waiting when the first step is made.
+    await engine.pauseGeneration("in_place");
+    const answers = ["a", "b", "c"].map((key) => collect(engine, request(key)));
+    while (engine.stats().numQueueReqs < 3) await turn();
+    engine.continueGeneration();
+    await Promise.all(answers);
     expect(runner.steps[0].sequences.map(({ tokens }) => tokens.length)).toEqual([100, 100, 100]);
     expect(engine.stats().counters.cachedTokens).toBe(0);
     await engine.close();

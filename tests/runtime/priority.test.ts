@@ -1,3 +1,4 @@
+import { setImmediate as turn } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { setLogLevel } from "../../src/core/logger.js";
 import type { EngineConfig } from "../../src/runtime/config.js";
@@ -110,9 +111,19 @@ describe("priority scheduling", () => {
   it("preempts for pages as well as for slots", async () => {
     const { engine } = fakeEngine({ ...PRIORITY, maxRunningRequests: 8 }, { pages: 100 });
     const ended: string[] = [];
+    // Step by step until both run: they must be at their beginning when the other arrives.
+    await engine.pauseGeneration("in_place");
     const low = [run(engine, ended, "a", 0, 45), run(engine, ended, "b", 0, 45)];
-    await running(engine, 5);
-    await run(engine, ended, "high", 50, 35);
+    await until(() => engine.stats().numQueueReqs === 2, "both to wait");
+    while (engine.stats().numRunningReqs < 2) {
+      engine.continueGeneration();
+      await turn();
+      await engine.pauseGeneration("in_place");
+    }
+    const high = run(engine, ended, "high", 50, 35);
+    await until(() => engine.stats().numQueueReqs === 1, "the request to wait");
+    engine.continueGeneration();
+    await high;
     expect(ended[0]).toBe("high");
     expect(engine.stats().counters.preemptions).toBeGreaterThan(0);
     for (const [i, answer] of (await Promise.all(low)).entries())
