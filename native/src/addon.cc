@@ -579,6 +579,13 @@ napi_value CreatePlan(napi_env env, napi_callback_info info) {
     return nullptr;
   REQUIRE_PROPERTY(cascade_value, argv[1], "cascade");
   if (!read_bool(env, cascade_value, "description.cascade", &d.cascade)) return nullptr;
+  REQUIRE_PROPERTY(numerics_value, argv[1], "numerics");
+  std::string numerics;
+  if (!read_string(env, numerics_value, "description.numerics", &numerics)) return nullptr;
+  int mode = 0;
+  while (mode < kNumerics && numerics != numerics_name(static_cast<Numerics>(mode))) mode++;
+  if (mode == kNumerics) return throw_range(env, "description.numerics must be f32, exact or faithful, got \"" + numerics + "\"");
+  d.numerics = static_cast<Numerics>(mode);
   REQUIRE_PROPERTY(kv_value, argv[1], "kv");
   if (!read_handle<KvPool>(env, kv_value, "description.kv", &d.kv)) return nullptr;
   REQUIRE_OPEN(runtime, "createPlan");

@@ -43,6 +43,11 @@ bool always() { return true; }
 
 }  // namespace
 
+const char* numerics_name(Numerics numerics) {
+  static const char* const names[] = {"f32", "exact", "faithful"};
+  return names[(int)numerics];
+}
+
 const Tier* tiers(int* count) {
   static const Tier all[] = {
       {"avx512", avx512_table(), has_avx512, "AVX-512 F, BW, VL, DQ, and AVX2, FMA, F16C"},

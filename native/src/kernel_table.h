@@ -10,6 +10,7 @@
 #include <cstdint>
 
 #include "kv_layout.h"
+#include "quantised_rows.h"
 
 namespace sgl {
 
@@ -48,6 +49,10 @@ struct AttentionArgs {
 
 // Values per partial sum of exp_sum.
 constexpr int kSumSpan = 256;
+/// How far results may be from exact arithmetic on the file's weights; docs/architecture.md has the measured promises.
+enum class Numerics : int { f32, exact, faithful };
+constexpr int kNumerics = 3;
+const char* numerics_name(Numerics numerics);
 
 struct KernelTable {
   const char* name;
@@ -55,6 +60,13 @@ struct KernelTable {
   // bias may be null. y is written at its absolute channel: y + i * y_stride + c.
   void (*matmul)(const PackedMatrix& w, int block0, int block1, const float* x, size_t x_stride, int m, const float* bias,
                  float* y, size_t y_stride, uint8_t* scratch);
+  // What this tier turns the input of a product into; `head`: the product that gives logits.
+  Precision (*precision)(Numerics numerics, bool head);
+  // One row of x (columns: a multiple of 32) into a row of QuantisedRows. precision: s16 or s8.
+  void (*quantise)(Precision precision, const float* x, int columns, uint8_t* row);
+  // matmul over rows that were quantised. Blocks of float formats take x as it is.
+  void (*matmul_quantised)(const PackedMatrix& w, int block0, int block1, const QuantisedRows& rows, int m, const float* bias,
+                           float* y, size_t y_stride, uint8_t* scratch);
   // Blocks per work item that suit m rows: the executor hands out ranges of this size.
   int (*matmul_chunk)(const PackedMatrix& w, int m);
   // Keys and values of one token and kv head into its page slot. k, v: [head_dim]. False when a finite value is too large

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "packed_format.h"
 #include "runtime.h"
 
 namespace sgl {
@@ -213,13 +214,28 @@ void Plan::embed(const Op& op, const Step& step, int rows) {
   });
 }
 
+Precision Plan::precision(const Op& op) const {
+  const PackedMatrix& w = *op.w0->packed;
+  for (const PackedBlock& block : w.blocks)
+    if (packed_layout(static_cast<PackedFormat>(block.format)).quantised) return runtime_->kernels().precision(numerics_, op.index >= head_start_);
+  return Precision::f32;
+}
+
 void Plan::linear(const Op& op, int rows) {
   if (rows == 0) return;
   const KernelTable& k = runtime_->kernels();
   const PackedMatrix& w = *op.w0->packed;
   const float* bias = op.w1 ? op.w1->vector() : nullptr;
   const int blocks = static_cast<int>(w.blocks.size());
+  const Precision precision = this->precision(op);
+  const QuantisedRows quantised = {precision, quantised_.data(), op.b.data, op.b.stride};
+  if (precision != Precision::f32) {
+    const size_t stride = row_stride(precision, w.columns);
+    each_row(rows, static_cast<size_t>(w.columns), [&](int r) { k.quantise(precision, op.b.row(r), w.columns, quantised_.data() + static_cast<size_t>(r) * stride); });
+  }
   const auto part = [&](int begin, int end, int thread) {
+    if (precision != Precision::f32)
+      return k.matmul_quantised(w, begin, end, quantised, rows, bias, op.a.data, op.a.stride, runtime_->scratch(thread));
     k.matmul(w, begin, end, op.b.data, op.b.stride, rows, bias, op.a.data, op.a.stride, runtime_->scratch(thread));
   };
   if (static_cast<size_t>(w.rows) * static_cast<size_t>(w.columns) * static_cast<size_t>(rows) < kWorthSharing) return part(0, blocks, 0);

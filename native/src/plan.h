@@ -95,6 +95,7 @@ struct PlanDescription {
   int max_tokens = 0, max_rows = 0;
   int logits = -1, hidden = -1;
   int vocab = 0;
+  Numerics numerics = Numerics::f32;
   bool cascade = true;
   std::shared_ptr<KvPool> kv;
 };
@@ -162,6 +163,8 @@ class Plan {
   void execute(const Op& op, Step& step, int rows, int row0);
   void embed(const Op& op, const Step& step, int rows);
   void linear(const Op& op, int rows);
+  // What an op turns its input into; f32 for weights of float formats only.
+  Precision precision(const Op& op) const;
   void kv_write(const Op& op, Step& step, int rows);
   void find_shared(Step& step, int page_size);
   void share(const Op& op, const Step& step, const AttentionArgs& all);
@@ -188,6 +191,8 @@ class Plan {
   int64_t positions_read_ = 0;
   std::vector<float> attention_state_;  // [tokens][query heads][2] of rows whose way through the pages is cut
   bool cascade_ = true;
+  Numerics numerics_ = Numerics::f32;
+  Memory quantised_;  // the input of the product under way as integers
   int head_start_ = 0, max_tokens_ = 0, max_rows_ = 0, logits_ = -1, hidden_ = -1, vocab_ = 0;
   int table_rows_ = INT32_MAX;  // ids must be below: the smallest table an Embed gathers from
   int last_tokens_ = 0, last_block_rows_ = 0;

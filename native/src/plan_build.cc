@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "plan.h"
+#include "pack.h"
 #include "runtime.h"
 
 namespace sgl {
@@ -353,6 +354,18 @@ std::shared_ptr<Plan> Plan::create(std::shared_ptr<Runtime> runtime, PlanDescrip
   plan->hidden_ = description.hidden;
   plan->vocab_ = description.vocab;
   plan->cascade_ = description.cascade;
+  plan->numerics_ = description.numerics;
+  size_t quantised = 0;
+  for (const Op& op : plan->ops_) {
+    const Precision precision = op.code == Opcode::linear ? plan->precision(op) : Precision::f32;
+    if (precision == Precision::f32) continue;
+    const int rows = op.b.of_rows ? description.max_rows : description.max_tokens;
+    quantised = std::max(quantised, static_cast<size_t>(rows) * row_stride(precision, op.w0->packed->columns));
+  }
+  if (quantised > 0 && !plan->quantised_.allocate(quantised)) {
+    *error = "out of memory: " + std::to_string(quantised) + " bytes for activations as integers could not be allocated";
+    return nullptr;
+  }
   for (RopeTable& rope : plan->ropes_) rope.cos_sin.resize(static_cast<size_t>(description.max_tokens) * 2 * static_cast<size_t>(rope.half()));
   plan->sampler_scratch_.resize(static_cast<size_t>(plan->runtime_->pool().threads()));
   plan->token_pool_.assign(kTokenSlots, -1);

@@ -1,5 +1,5 @@
 // Times the matmul kernels (attention_bench.cc has the others): GFLOP/s and the share of what registers alone can do, GB/s of packed weights
-// and the share of what a plain read of memory gives. kernels_bench [tier] [threads] [filter]
+// and the share of what a plain read of memory gives. kernels_bench [tier] [threads] [filter] [f32 | s16 | s8]
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -82,14 +82,30 @@ double best_of(int rounds, const std::function<void()>& f) {
   return best;
 }
 
+Precision precision = Precision::f32;
+std::vector<uint8_t> quantised;
+
 void multiply(const PackedMatrix& w, const float* x, int m, float* y) {
+  const size_t stride = row_stride(precision, w.columns);
+  if (precision != Precision::f32) {
+    quantised.resize((size_t)m * stride + 64);
+    uint8_t* data = quantised.data() + (64 - (uintptr_t)quantised.data() % 64) % 64;
+    pool.run([&](int thread) {
+      for (int i = thread; i < m; i += threads) table->quantise(precision, x + (size_t)i * w.columns, w.columns, data + i * stride);
+    });
+  }
+  const QuantisedRows rows = {precision, quantised.data() + (64 - (uintptr_t)quantised.data() % 64) % 64, x, (size_t)w.columns};
   std::atomic<int> next{0};
   const int chunk = table->matmul_chunk(w, m), blocks = (int)w.blocks.size();
   pool.run([&](int thread) {
     for (;;) {
       const int b = next.fetch_add(chunk);
       if (b >= blocks) break;
-      table->matmul(w, b, std::min(blocks, b + chunk), x, w.columns, m, nullptr, y, w.rows, scratch[thread]);
+      const int end = std::min(blocks, b + chunk);
+      if (precision == Precision::f32)
+        table->matmul(w, b, end, x, w.columns, m, nullptr, y, w.rows, scratch[thread]);
+      else
+        table->matmul_quantised(w, b, end, rows, m, nullptr, y, w.rows, scratch[thread]);
     }
   });
 }
@@ -209,6 +225,8 @@ int main(int argc, char** argv) {
   }
   threads = argc > 2 ? atoi(argv[2]) : 1;
   const char* filter = argc > 3 ? argv[3] : "";
+  const char* name = argc > 4 ? argv[4] : "f32";
+  precision = strcmp(name, "s8") == 0 ? Precision::s8 : strcmp(name, "s16") == 0 ? Precision::s16 : Precision::f32;
   pool.start(threads);
   for (int i = 0; i < threads; i++) scratch.push_back((uint8_t*)aligned_alloc(64, kScratchBytes));
   const double top = peak(), memory = read_bandwidth();
@@ -220,6 +238,7 @@ int main(int argc, char** argv) {
                {GgmlType::Q5_K, "Q5_K"}, {GgmlType::Q6_K, "Q6_K"}, {GgmlType::Q2_K, "Q2_K"}, {GgmlType::IQ4_NL, "IQ4_NL"}, {GgmlType::BF16, "BF16"}, {GgmlType::F16, "F16"}, {GgmlType::F32, "F32"}};
   for (const auto& type : types) {
     if (strstr(filter, type.name) == nullptr && *filter != 0) continue;
+    if (precision != Precision::f32 && block_shape(type.type).elements == 1) continue;
     for (const Shape s : {Shape{896, 896}, Shape{9728, 896}, Shape{896, 4864}, Shape{151936, 896}}) {
       const Shape shape = {s.rows, block_shape(type.type).elements == 256 ? (s.columns + 255) / 256 * 256 : s.columns};
       // Copies until nothing but memory can hold them, as all layers of a model are.

@@ -208,6 +208,92 @@ void check_matmul(const Type& type, int rows, int columns) {
   CHECK(permuted, "%s %s %dx%d: row order", table->name, type.name, rows, columns);
 }
 
+// Rows as integers: what they stand for, the products against doubles of just that, and the same bits however work is
+// split. columns: a multiple of 32.
+void check_quantised(const Type& type, int rows, int columns, Precision precision) {
+  if (row_bytes(type.type, columns) == 0) return;
+  const char* name = precision == Precision::s8 ? "s8" : "s16";
+  const std::vector<uint8_t> data = random_rows(type.type, rows, columns);
+  const Packed plain(columns, {{data.data(), type.type, rows, nullptr}});
+  std::vector<float> w((size_t)rows * columns);
+  for (int r = 0; r < rows; r++)
+    dequantize_row(type.type, data.data() + r * row_bytes(type.type, columns), w.data() + (size_t)r * columns, columns);
+
+  const int kMost = 40;
+  std::vector<float> x = normals((size_t)kMost * columns);
+  const std::vector<float> bias = normals(rows);
+  // A group of zeros, one far larger than the others, one that is all one value.
+  for (int k = 0; k < 32; k++) {
+    x[k] = 0;
+    x[(size_t)columns + k] *= 1000;
+    x[2 * (size_t)columns + k] = -3;
+  }
+  const size_t stride = row_stride(precision, columns);
+  std::vector<uint8_t> memory((size_t)kMost * stride + 64);
+  uint8_t* quantised = memory.data() + (64 - (uintptr_t)memory.data() % 64) % 64;
+  std::vector<float> meant((size_t)kMost * columns);  // what the codes stand for
+  double furthest = 0;
+  for (int i = 0; i < kMost; i++) {
+    uint8_t* row = quantised + i * stride;
+    table->quantise(precision, x.data() + (size_t)i * columns, columns, row);
+    const RowGroup* groups = (const RowGroup*)(row + groups_offset(precision, columns));
+    for (int k = 0; k < columns; k++) {
+      static const int order[] = {0, 2, 1, 3};
+      const int at = precision == Precision::s8 ? k : k / 4 * 4 + order[k % 4];
+      const int code = precision == Precision::s8 ? ((const int8_t*)row)[at] : ((const int16_t*)row)[at];
+      const size_t to = (size_t)i * columns + k;
+      // Float formats take the values as they were.
+      meant[to] = block_shape(type.type).elements == 1 ? x[to] : groups[k / 32].scale * (float)code;
+      if (groups[k / 32].scale > 0) furthest = std::max(furthest, std::abs((double)x[to] - (double)groups[k / 32].scale * code) / groups[k / 32].scale);
+    }
+  }
+  CHECK(furthest < 0.51, "%s %s: a value is %g steps from its code", table->name, name, furthest);
+
+  const auto run = [&](int b0, int b1, int row, int m, float* y, size_t y_stride) {
+    const QuantisedRows picked = {precision, quantised + row * stride, x.data() + (size_t)row * columns, (size_t)columns};
+    table->matmul_quantised(*plain.m, b0, b1, picked, m, bias.data(), y + row * y_stride, y_stride, scratch);
+  };
+  std::vector<float> single((size_t)kMost * rows);
+  double worst = 0;
+  for (int i = 0; i < kMost; i++) {
+    run(0, plain.blocks(), i, 1, single.data(), rows);
+    for (int r = 0; r < rows && i < 4; r++) {
+      double sum = bias[r], size = std::abs((double)bias[r]);
+      for (int k = 0; k < columns; k++) {
+        const double term = (double)meant[(size_t)i * columns + k] * w[(size_t)r * columns + k];
+        sum += term;
+        size += std::abs(term);
+      }
+      worst = std::max(worst, std::abs(single[(size_t)i * rows + r] - sum) / size);
+    }
+  }
+  CHECK(worst < 2e-6, "%s %s %s %dx%d: error %g of the sum of magnitudes", table->name, name, type.name, rows, columns, worst);
+  for (int m = 1; m <= kMost; m++) {
+    std::vector<float> y((size_t)m * rows, NAN);
+    run(0, plain.blocks(), 0, m, y.data(), rows);
+    CHECK(same_bits(y.data(), single.data(), y.size()), "%s %s %s %dx%d: m = %d differs from one row at a time", table->name, name, type.name, rows, columns, m);
+  }
+  for (int round = 0; round < 2; round++) {
+    const size_t y_stride = rows + 5;
+    std::vector<float> y((size_t)kMost * y_stride, 77.0f);
+    for (int i = 0; i < kMost;) {
+      const int take = std::min(kMost - i, 1 + rng.below(17));
+      for (int b = 0; b < plain.blocks();) {
+        const int end = std::min(plain.blocks(), b + 1 + rng.below(3));
+        run(b, end, i, take, y.data(), y_stride);
+        b = end;
+      }
+      i += take;
+    }
+    bool same = true, clean = true;
+    for (int i = 0; i < kMost; i++) {
+      same = same && same_bits(y.data() + i * y_stride, single.data() + (size_t)i * rows, rows);
+      for (size_t j = rows; j < y_stride; j++) clean = clean && y[i * y_stride + j] == 77.0f;
+    }
+    CHECK(same && clean, "%s %s %s %dx%d: random split, same %d, clean %d", table->name, name, type.name, rows, columns, same, clean);
+  }
+}
+
 // A matrix of several sources of different types, as fused QKV is.
 void check_stack() {
   const int columns = 256;
@@ -622,6 +708,11 @@ int main(int argc, char** argv) {
           for (int columns : {1, 7, 48}) check_matmul(type, rows, columns);
       }
     }
+    for (const Type& type : kTypes)
+      for (Precision precision : {Precision::s8, Precision::s16})
+        for (int columns : {32, 64, 96, 256, 896, 2304})
+          // Float formats take the values as they are, whatever their number: check_matmul has their lengths.
+          if (block_shape(type.type).elements > 1 || columns < 2304) check_quantised(type, 70, columns, precision);
     check_matmul({GgmlType::Q6_K, "Q6_K"}, 40, 2304);
     check_matmul({GgmlType::Q5_0, "Q5_0"}, 40, 2336);
     check_stack();

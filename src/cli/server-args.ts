@@ -106,6 +106,15 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
     key: "kvCacheDtype",
   },
   {
+    flag: "--numerics",
+    kind: "string",
+    choices: ["f32", "exact", "faithful"],
+    help: "inputs of products with quantised weights: as they are, as 16-bit or as 8-bit integers",
+    group: RUNTIME,
+    target: "engine",
+    key: "numerics",
+  },
+  {
     flag: "--disable-weight-cache",
     kind: "boolean",
     help: "pack weights anew at every start instead of keeping the packed form on disk",

@@ -27,7 +27,7 @@ export interface LowerOptions {
 }
 
 /** A plan without handles: what `createPlan` takes once weights are packed and the KV pool exists. */
-export interface LoweredPlan extends Omit<PlanDescription, "weights" | "kv" | "cascade"> {
+export interface LoweredPlan extends Omit<PlanDescription, "weights" | "kv" | "cascade" | "numerics"> {
   /** Weights named by instructions, by index. */
   readonly weights: readonly Weight[];
   readonly memory: MemoryPlan;

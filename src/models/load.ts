@@ -48,6 +48,8 @@ export interface PlanOptions {
   kvDtype: KvDtype;
   /** Pages that sequences of a step share are read once for all. Same bits either way. @default true */
   cascade?: boolean;
+  /** What inputs of matrix products with quantised weights become: f32, 16-bit or 8-bit integers. @default "f32" */
+  numerics?: "f32" | "exact" | "faithful";
   /** Ids >= this are never sampled: the tokenizer's size. @default config.vocabSize */
   vocabSize?: number;
   /** Every tensor keeps its own bytes until the next step. For tests and debugging. @default false */
@@ -117,7 +119,7 @@ export class LoadedWeights {
 
   /** Makes a KV pool and a plan over it. */
   createPlan(options: PlanOptions): ModelPlan {
-    const { maxTokens, maxRows, kvPages, pageSize, kvDtype, keepAll, cascade = true } = options;
+    const { maxTokens, maxRows, kvPages, pageSize, kvDtype, keepAll, cascade = true, numerics = "f32" } = options;
     const { addon, runtime } = this.#native;
     if (this.#closed) throw new SglangError("ENGINE_FAILED", "The model is closed; load it again to make a plan.");
     const vocabSize = options.vocabSize ?? this.config.vocabSize;
@@ -143,6 +145,7 @@ export class LoadedWeights {
         hidden: lowered.hidden,
         vocabSize,
         cascade,
+        numerics,
         kv,
       });
     } catch (error) {

@@ -180,6 +180,8 @@ export interface PlanDescription {
   vocabSize: number;
   /** Pages that several sequences of a step begin with are read once for all of them. Same bits either way. */
   cascade: boolean;
+  /** "f32" | "exact" | "faithful": what inputs of matrix products become (native/src/kernel_table.h). */
+  numerics: string;
   kv: NativeKvPool;
 }
 

@@ -28,6 +28,9 @@ const KV_SPELLINGS = {
 export const KV_CACHE_DTYPES = ["auto", ...(Object.keys(KV_SPELLINGS) as (keyof typeof KV_SPELLINGS)[])] as const;
 export const PAGE_SIZES = [1, 8, 16, 32, 64] as const;
 
+export const NUMERICS = ["f32", "exact", "faithful"] as const;
+export type Numerics = (typeof NUMERICS)[number];
+
 export interface EngineConfig {
   /** Shown in model info. @default what Engine.load was given */
   modelPath: string;
@@ -49,6 +52,14 @@ export interface EngineConfig {
    * other names). The 8-bit types keep a scale per position and head. @default "auto": by `dtype`
    */
   kvCacheDtype: (typeof KV_CACHE_DTYPES)[number];
+  /**
+   * What inputs of matrix products with quantised weights become. The weights are the file's own in every mode. @default "f32"
+   *
+   *     f32        stay as they are
+   *     exact      16-bit integers with a scale per token and 32 values
+   *     faithful   8-bit ones, 16-bit ones for the head: faster with many tokens, about as exact as llama.cpp
+   */
+  numerics: Numerics;
   /** Pack weights anew at every start and keep nothing. @default false */
   disableWeightCache: boolean;
   /** Most gigabytes of packed weights kept on disk; null = SGLANG_WEIGHT_CACHE_GB, else 20. @default null */
@@ -145,6 +156,7 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   isEmbedding: false,
   dtype: "auto",
   kvCacheDtype: "auto",
+  numerics: "f32",
   disableWeightCache: false,
   weightCacheSize: null,
   memFractionStatic: 0.8,
@@ -226,6 +238,7 @@ const CHECKS: { readonly [K in keyof EngineConfig]: Check } = {
   isEmbedding: flag,
   dtype: oneOf(DTYPES),
   kvCacheDtype: oneOf(KV_CACHE_DTYPES),
+  numerics: oneOf(NUMERICS),
   disableWeightCache: flag,
   weightCacheSize: orNull([(x) => isNumber(x) && x >= 0, "a number of gigabytes >= 0"]),
   memFractionStatic: [(x) => isNumber(x) && x > 0 && x < 1, "a number between 0 and 1"],

@@ -208,6 +208,7 @@ function makeRunner(
     pageSize,
     kvDtype: dtype,
     cascade: !config.disableCascade,
+    numerics: config.numerics,
     vocabSize,
   });
   return new NativeRunner(native, weights, plan, {

@@ -88,6 +88,7 @@ export class PlanWriter {
   logits = -1;
   hidden = -1;
   cascade = true;
+  numerics = "f32";
 
   constructor(
     readonly maxTokens: number,
@@ -138,6 +139,7 @@ export class PlanWriter {
       hidden: this.hidden,
       vocabSize,
       cascade: this.cascade,
+      numerics: this.numerics,
       kv,
     };
   }

@@ -1,4 +1,4 @@
-// y = x W^T over packed blocks, exact mode: f32 activations, weights dequantised to f32 in registers.
+// y = x W^T over packed blocks: f32 activations, weights dequantised to f32 in registers.
 //
 // Every output has one accumulator that starts at 0 and takes fma(x[k], w[k], acc) for k = 0, 1, 2, ...; the bias is
 // added last. Both paths do just that, so they give the same bits and m may choose between them:
@@ -17,9 +17,7 @@ static void matmul(const PackedMatrix& w, int block0, int block1, const float* x
   int all;
   const PackedBlock* blocks = matrix_blocks(w, &all);
   for (int b = block0; b < block1;) {
-    // A run: whole blocks of one format, the last of which may be narrow. They are neighbours in memory.
-    int end = b + 1;
-    while (end < block1 && blocks[end].format == blocks[b].format && blocks[end - 1].channels == 32) end++;
+    const int end = run_end(blocks, b, block1);
     switch ((PackedFormat)blocks[b].format) {
 #define SGL_CASE(F) \
   case PackedFormat::F: matmul_run<PackedFormat::F>(args, blocks + b, end - b); break;

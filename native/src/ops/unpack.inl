@@ -12,6 +12,14 @@ struct MatmulArgs {
   uint8_t* scratch;
 };
 
+/// End of the run that starts at block b: whole blocks of one format, the last of which may be narrow. They are
+/// neighbours in memory.
+SGL_INLINE int run_end(const PackedBlock* blocks, int b, int most) {
+  int end = b + 1;
+  while (end < most && blocks[end].format == blocks[b].format && blocks[end - 1].channels == 32) end++;
+  return end;
+}
+
 /// To L1, for loads a few hundred cycles from now; to L2, for what comes after other work.
 SGL_INLINE void prefetch_near(const void* p) { __builtin_prefetch(p, 0, 3); }
 SGL_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }

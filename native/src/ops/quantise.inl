@@ -1,0 +1,23 @@
+// Activations to integers (quantised_rows.h). Expects largest32, codes8 and codes16 of the tier.
+
+template <Precision P> SGL_INLINE void quantise_row(const float* x, int columns, uint8_t* row) {
+  constexpr float kMost = P == Precision::s8 ? 127.0f : 32767.0f;
+  RowGroup* group = (RowGroup*)(row + groups_offset(P, columns));
+  for (int k = 0; k < columns; k += 32, x += 32, group++, row += 32 * code_bytes(P)) {
+    const float largest = largest32(x);
+    // Below 1e-30 the inverse could overflow; such a group is zero next to anything it is added to.
+    const float inverse = largest < 1e-30f ? 0.0f : kMost / largest;
+    group->scale = largest < 1e-30f ? 0.0f : largest / kMost;
+    if constexpr (P == Precision::s8)
+      codes8(x, inverse, row, *group);
+    else
+      codes16(x, inverse, row, *group);
+  }
+}
+
+static void quantise(Precision precision, const float* x, int columns, uint8_t* row) {
+  if (precision == Precision::s8)
+    quantise_row<Precision::s8>(x, columns, row);
+  else
+    quantise_row<Precision::s16>(x, columns, row);
+}
