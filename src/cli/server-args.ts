@@ -6,6 +6,7 @@
  */
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { SglangError } from "../core/errors.js";
+import { REASONING_FORMATS } from "../core/reasoning.js";
 
 type Kind = "string" | "integer" | "number" | "fraction" | "boolean" | "json";
 
@@ -555,6 +556,15 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
     key: "toolCallParser",
   },
   {
+    flag: "--reasoning-parser",
+    kind: "string",
+    value: "format",
+    help: `how the model marks its thinking: ${Object.keys(REASONING_FORMATS).join(", ")}`,
+    group: API,
+    target: "server",
+    key: "reasoningParser",
+  },
+  {
     flag: "--enable-cache-report",
     kind: "boolean",
     help: "report cached tokens in OpenAI usage",
@@ -650,7 +660,6 @@ export const UNSUPPORTED_FLAGS: readonly (readonly [prefix: string, reason: stri
   ["--max-loras", LORA],
   ["--speculative", "speculative decoding is not part of this version"],
   ["--hicache", "pages are copied whole, by memcpy; see --help for the flags of the second tier"],
-  ["--reasoning-parser", "reasoning parsers are not part of this version"],
   ["--abort-on-priority-when-disabled", "a priority is always refused when priority scheduling is off"],
   ["--enable-deterministic-inference", "inference is always deterministic here"],
   ["--enable-multimodal", "images and video are not part of this version"],

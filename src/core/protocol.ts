@@ -5,6 +5,7 @@
  *
  * The in-process engine, a proxy to one in another process, and test fakes all implement {@link EngineApi}.
  */
+import type { ReasoningFormat } from "./reasoning.js";
 import type { SamplingParams } from "./sampling-params.js";
 
 export interface TextPart {
@@ -67,10 +68,20 @@ export type Constraint =
   /** Free text with constrained spans; both of SGLang's spellings, plain data or JSON text. */
   | { type: "structuralTag"; tag: unknown };
 
+export interface ReasoningRequest {
+  format: ReasoningFormat;
+  /** true: thinking comes as `reasoningDelta`, without its marks. false: all of it is text. @default true */
+  separate?: boolean;
+}
+
 export interface GenerateRequest {
   prompt: Prompt;
   samplingParams?: Partial<SamplingParams>;
   constraint?: Constraint;
+  /**
+   * The model may think before it answers; a constraint then begins after the thinking. Absent: everything is answer.
+   */
+  reasoning?: ReasoningRequest;
   /** With a constraint: steer the answer so that it is complete within maxNewTokens. @default false */
   closeOnBudget?: boolean;
   /** Request id; made up when absent. With n > 1 answer i is `${rid}_${i}`. Must not be in use. */
@@ -145,6 +156,8 @@ export interface Usage {
   cachedTokens: number;
   /** The same by the tier that had them. Absent where the engine does not tell. */
   cachedTokensDetails?: CachedTokensDetails;
+  /** Of the completion tokens, those of the thinking and its marks. Absent without `reasoning` in the request. */
+  reasoningTokens?: number;
 }
 
 /** Cached prompt tokens by where they were: in the KV pool, in host memory beyond it, on disk. */
@@ -160,6 +173,8 @@ export interface GenerateChunk {
   index: number;
   /** New text since the last chunk of this answer. Never splits a character, never re-emits. */
   textDelta: string;
+  /** New thinking, where the request asked for it apart. */
+  reasoningDelta?: string;
   /** New token ids since the last chunk of this answer (includes a trimmed stop token). */
   tokenIdsDelta: number[];
   /** null until the answer ends; the chunk that carries a reason is its last. */

@@ -11,7 +11,7 @@ import { Encoder } from "./encode.js";
 import { parseGbnf } from "./gbnf.js";
 import { writeGrammar } from "./grammar-writer.js";
 import { choice, type GrammarSource, text } from "./ir.js";
-import { type JsonSchemaGrammar, type JsonSchemaOptions, jsonSchemaGrammar } from "./json-schema.js";
+import { type JsonSchemaOptions, jsonSchemaGrammar } from "./json-schema.js";
 import { parseLark } from "./lark.js";
 import { type LexemeLimits, Lexemes } from "./lexeme.js";
 import { LexemeMasks } from "./lexeme-masks.js";
@@ -21,6 +21,7 @@ import { Program } from "./program.js";
 import { regexToExpression } from "./regex.js";
 import type { ReaderLimits } from "./schema-reader.js";
 import { parseStructuralTag } from "./structural-tag.js";
+import { afterThinking } from "./thinking.js";
 import type { Vocabulary } from "./vocabulary.js";
 
 type JsonLayout = Omit<JsonSchemaOptions, "limits">;
@@ -40,6 +41,17 @@ export type GrammarSpec =
   | { readonly kind: "choices"; readonly choices: readonly string[] }
   /** `tag`: the object or its JSON text; see `structural-tag.ts` for its two spellings. */
   | { readonly kind: "structural_tag"; readonly tag: unknown }
+  /**
+   * Thinking between two marks, then `answer`. `inside`: the text begins within the thinking; else the thinking, mark and
+   * all, may be left out.
+   */
+  | {
+      readonly kind: "after_thinking";
+      readonly start: string;
+      readonly end: string;
+      readonly inside: boolean;
+      readonly answer: Exclude<GrammarSpec, { kind: "grammar" | "after_thinking" }>;
+    }
   /** A grammar made in code. Cached by identity of `grammar`. */
   | { readonly kind: "grammar"; readonly grammar: GrammarSource };
 
@@ -133,47 +145,49 @@ export class GrammarCompiler {
   }
 
   #compileNew(spec: Exclude<GrammarSpec, { kind: "grammar" }>): CompiledGrammar {
+    const warnings: string[] = [];
+    return this.#build(this.#source(spec, warnings), warnings);
+  }
+
+  /** @param warnings gets those of schemas when the grammar is written; shared with what is compiled from it */
+  #source(spec: Exclude<GrammarSpec, { kind: "grammar" }>, warnings: string[]): GrammarSource {
     switch (spec.kind) {
       case "json_schema":
-        return this.#schema(spec.schema, spec);
+        return this.#schema(spec.schema, spec, warnings);
       case "json":
-        return this.#schema(true, spec);
+        return this.#schema(true, spec, warnings);
       case "json_object":
-        return this.#schema({ type: "object" }, spec);
+        return this.#schema({ type: "object" }, spec, warnings);
       case "regex":
-        return this.#build({ root: regexToExpression(spec.pattern, spec.flags), rules: new Map() }, []);
+        return { root: regexToExpression(spec.pattern, spec.flags), rules: new Map() };
       case "ebnf":
-        return this.#build(parseEbnf(spec.source, spec.root), []);
+        return parseEbnf(spec.source, spec.root);
       case "gbnf":
-        return this.#build(parseGbnf(spec.source, spec.root), []);
+        return parseGbnf(spec.source, spec.root);
       case "lark":
-        return this.#build(parseLark(spec.source, spec.root), []);
+        return parseLark(spec.source, spec.root);
       case "choices":
         if (spec.choices.length === 0) throw invalidField("choices", "a list with at least one text", "an empty list");
-        return this.#build({ root: choice(...spec.choices.map(text)), rules: new Map() }, []);
-      case "structural_tag": {
-        const schemas: JsonSchemaGrammar[] = [];
-        const warnings: string[] = [];
-        const grammar = parseStructuralTag(spec.tag, {
-          schema: (schema) => {
-            const made = jsonSchemaGrammar(schema, { limits: this.#limits });
-            schemas.push(made);
-            return made;
-          },
-        });
-        const made = this.#build(grammar, warnings);
-        for (const schema of schemas) warnings.push(...schema.warnings);
-        return made;
-      }
+        return { root: choice(...spec.choices.map(text)), rules: new Map() };
+      case "structural_tag":
+        return parseStructuralTag(spec.tag, { schema: (schema) => this.#schema(schema, {}, warnings) });
+      case "after_thinking":
+        return afterThinking(spec, this.#source(spec.answer, warnings));
     }
   }
 
-  #schema(schema: unknown, layout: JsonLayout): CompiledGrammar {
+  #schema(schema: unknown, layout: JsonLayout, warnings: string[]): GrammarSource {
     const options: JsonSchemaOptions = { limits: this.#limits };
     if (layout.whitespace !== undefined) options.whitespace = layout.whitespace;
     if (layout.propertyOrder !== undefined) options.propertyOrder = layout.propertyOrder;
     const grammar = jsonSchemaGrammar(schema, options);
-    return this.#build(grammar, grammar.warnings);
+    return {
+      write(program) {
+        const root = grammar.write(program);
+        warnings.push(...grammar.warnings);
+        return root;
+      },
+    };
   }
 
   #build(source: GrammarSource, warnings: readonly string[]): CompiledGrammar {

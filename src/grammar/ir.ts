@@ -154,6 +154,13 @@ export function containing(item: Expression): Expression {
   return sequence(ANY_TEXT, item, ANY_TEXT);
 }
 
+/** Texts that end with `stop` and hold no other occurrence of any of `stops` that ends earlier. */
+export function upTo(stop: string, stops: readonly string[]): Expression {
+  const anyStop = choice(...stops.map(text));
+  const tooFar = sequence(ANY_TEXT, anyStop, ANY_CHARACTER, ANY_TEXT);
+  return intersect(sequence(ANY_TEXT, text(stop)), complement(tooFar));
+}
+
 const automatonNodes = new WeakMap<TextAutomaton, { states: Expression[]; unfolded: Expression[] }>();
 
 function nodesOf(automaton: TextAutomaton): { states: Expression[]; unfolded: Expression[] } {

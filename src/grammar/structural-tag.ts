@@ -8,7 +8,6 @@
 import { SglangError } from "../core/errors.js";
 import { parseEbnf } from "./ebnf.js";
 import {
-  ANY_CHARACTER,
   ANY_TEXT,
   choice,
   complement,
@@ -23,6 +22,7 @@ import {
   repeat,
   sequence,
   text,
+  upTo,
 } from "./ir.js";
 import { parseJsonText } from "./json-text.js";
 import { regexToExpression } from "./regex.js";
@@ -283,13 +283,6 @@ class StructuralTagReader {
   #schema(schema: unknown, pointer: string): Expression {
     return embed(this.#options.schema(schema, pointer));
   }
-}
-
-/** Texts that end with `stop` and hold no other occurrence of any of `stops` that ends earlier. */
-function upTo(stop: string, stops: readonly string[]): Expression {
-  const anyStop = choice(...stops.map(text));
-  const tooFar = sequence(ANY_TEXT, anyStop, ANY_CHARACTER, ANY_TEXT);
-  return intersect(sequence(ANY_TEXT, text(stop)), complement(tooFar));
 }
 
 function without(expression: Expression, excludes: readonly string[]): Expression {

@@ -1,8 +1,8 @@
 /** Deltas of one request gathered into answers, one per `n`. */
 import type { ToolCall } from "../core/protocol.js";
+import { type ReasoningFormat, ReasoningSplitter } from "../core/reasoning.js";
 import type { BackendDelta, BackendFinish, BackendTokenLogprob, BackendUsage } from "./backends/backend.js";
 import { BackendError } from "./errors.js";
-import { type ReasoningFormat, ReasoningSplitter } from "./reasoning.js";
 
 export interface Answer {
   text: string;
@@ -42,6 +42,7 @@ export async function gatherAnswers(
 ): Promise<Answers> {
   const answers = Array.from({ length: count }, emptyAnswer);
   const splitters = format ? answers.map(() => new ReasoningSplitter(format)) : undefined;
+  const apart = new Set<number>();
   let usage = NO_USAGE;
   let firstTextMs = 0;
   const add = (index: number, text: string, reasoning: string) => {
@@ -58,9 +59,11 @@ export async function gatherAnswers(
         backend,
       });
     }
-    if (splitters) {
+    // A backend that keeps reasoning apart has nothing left to split.
+    if (delta.reasoning !== undefined) apart.add(delta.index);
+    if (splitters && !apart.has(delta.index)) {
       const split = splitters[delta.index].push(delta.text);
-      add(delta.index, split.text, split.reasoning + (delta.reasoning ?? ""));
+      add(delta.index, split.text, split.reasoning);
       if (delta.finish) {
         const rest = splitters[delta.index].finish();
         add(delta.index, rest.text, rest.reasoning);

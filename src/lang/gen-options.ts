@@ -1,10 +1,10 @@
 /** The options of `gen`: what they mean for the request, and for the type of the variable. */
 import { invalidField } from "../core/errors.js";
 import { didYouMean } from "../core/near-miss.js";
+import type { ReasoningFormat, ReasoningFormatName } from "../core/reasoning.js";
 import type { SamplingParams } from "../core/sampling-params.js";
 import { resolveSamplingParams } from "../core/sampling-params.js";
 import type { ChoicesMethod } from "./choices.js";
-import type { ReasoningFormat, ReasoningFormatName } from "./reasoning.js";
 import type { Schema, SchemaValue } from "./schema.js";
 import type { Tools } from "./tools.js";
 

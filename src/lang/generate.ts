@@ -1,5 +1,6 @@
 /** The `gen` operation: prompt, constraint and sampling to a request, and its answers to the value of the variable. */
 import { SglangError } from "../core/errors.js";
+import { type ReasoningFormat, reasoningFormat } from "../core/reasoning.js";
 import type { SamplingParams } from "../core/sampling-params.js";
 import { type Answer, type Answers, gatherAnswers } from "./answer.js";
 import { type BackendGenerateRequest, requireGenerate } from "./backends/backend.js";
@@ -8,7 +9,6 @@ import { estimateTokens } from "./estimate.js";
 import type { GenExpression } from "./expression.js";
 import { checkGenOptions, type GenOptions, topLogprobs, toSampling } from "./gen-options.js";
 import type { Interpreter, Operation } from "./interpreter.js";
-import { type ReasoningFormat, reasoningFormat } from "./reasoning.js";
 import type { Run } from "./run.js";
 import { sampleAnswer } from "./sample-value.js";
 import { completeSpeculatively } from "./speculation.js";
@@ -123,6 +123,7 @@ export class GenerateOperation implements Operation {
       sampling: this.#sampling,
       stream: run.setup.streaming,
       ...(this.#constraint.constraint ? { constraint: this.#constraint.constraint } : {}),
+      ...(this.#reasoning ? { reasoning: this.#reasoning } : {}),
       ...(top === undefined ? {} : { logprobs: { top } }),
       ...(options.tools ? { tools: toolDefinitions(options.tools) } : {}),
       ...(options.toolChoice === undefined ? {} : { toolChoice: options.toolChoice }),

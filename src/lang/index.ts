@@ -11,6 +11,7 @@
  *     const { value } = await capital.run("Portugal", { backend });
  */
 
+export { REASONING_FORMATS, type ReasoningFormat, type ReasoningFormatName } from "../core/reasoning.js";
 export type {
   Backend,
   BackendCapabilities,
@@ -81,7 +82,6 @@ export {
   setDefaultBackend,
 } from "./program.js";
 export type { Progress } from "./progress.js";
-export { REASONING_FORMATS, type ReasoningFormat, type ReasoningFormatName } from "./reasoning.js";
 export type { RetryOptions } from "./retry.js";
 export type { Pricing } from "./run.js";
 export type { JsonSchema, JsonSchemaValue, Schema, SchemaValue, StandardSchema } from "./schema.js";

@@ -9,6 +9,7 @@
  */
 import { invalidField, SglangError } from "../core/errors.js";
 import { didYouMean } from "../core/near-miss.js";
+import { type ReasoningFormat, type ReasoningFormatName, reasoningFormat } from "../core/reasoning.js";
 import type { PromptMessage, Role } from "./backends/backend.js";
 import {
   type Expression,
@@ -33,7 +34,6 @@ import {
   VariableOperation,
 } from "./operations.js";
 import type { Program } from "./program.js";
-import { type ReasoningFormat, type ReasoningFormatName, reasoningFormat } from "./reasoning.js";
 import type { Resolved } from "./returned.js";
 import type { Run } from "./run.js";
 import { SelectOperation } from "./select.js";

@@ -18,10 +18,13 @@ import type {
   GenerateRequest,
   ModelInfo,
   PauseMode,
+  Prompt,
+  ReasoningRequest,
   ScoreRequest,
   ScoreResult,
   SessionOptions,
 } from "../core/protocol.js";
+import type { ReasoningFormat } from "../core/reasoning.js";
 import { resolveSamplingParams, type SamplingParams } from "../core/sampling-params.js";
 import type { CompiledGrammar } from "../grammar/index.js";
 import { createDetokenizer } from "../tokenizer/detokenizer.js";
@@ -44,6 +47,7 @@ import { Scheduler } from "./scheduler.js";
 import { schedulerOptions } from "./scheduler-options.js";
 import { type SessionNode, Sessions } from "./sessions.js";
 import { StopMatcher } from "./stop-matcher.js";
+import { AnswerThinking, thinkingAfter } from "./thinking.js";
 import { TimeSlices } from "./time-slices.js";
 import { Trace } from "./trace.js";
 
@@ -287,11 +291,12 @@ export class Engine implements EngineApi {
       );
       n = params.n;
       if (session && params.n > 1) throw invalidField("sampling_params.n", "1 in a session", params.n);
-      // Tokenised while the grammar compiles.
-      const compiling = this.#compile(request, call);
+      // Tokenised while the grammar compiles; how the answer thinks, the end of the prompt says.
+      const compiling = request.reasoning ? null : this.#compile(request, call, null);
       compiling?.catch(() => {});
       const encoded = call.aborted ? null : await this.#encoder.encode(request.prompt);
-      const grammar = call.aborted ? null : await compiling;
+      const thinking = request.reasoning && encoded ? this.#thinking(request.reasoning, request.prompt, encoded) : null;
+      const grammar = call.aborted ? null : await (compiling ?? this.#compile(request, call, thinking));
       await this.#slices.run(() => {
         if (!encoded || call.aborted) {
           call.endAborted(rid, params.n);
@@ -310,6 +315,7 @@ export class Engine implements EngineApi {
           receivedAt,
           priority,
           grammar: grammar ?? null,
+          thinking,
         });
         this.#scheduler.enqueue(reqs);
         call.started(reqs, this.#scheduler);
@@ -324,12 +330,16 @@ export class Engine implements EngineApi {
   }
 
   /** The grammar of a request's constraint; null without one. */
-  #compile({ constraint, closeOnBudget }: GenerateRequest, call: GenerateCall): Promise<CompiledGrammar> | null {
+  #compile(
+    { constraint, closeOnBudget }: GenerateRequest,
+    call: GenerateCall,
+    thinking: ReasoningFormat | null,
+  ): Promise<CompiledGrammar> | null {
     if (!constraint) {
       if (closeOnBudget) throw invalidField("close_on_budget", "left out without a constraint", closeOnBudget);
       return null;
     }
-    if (this.#grammars) return this.#grammars.compile(constraint, call.signal);
+    if (this.#grammars) return this.#grammars.compile(constraint, call.signal, thinking);
     throw new SglangError(
       "UNSUPPORTED",
       "Constraints are off on this engine; start it without --grammar-backend none.",
@@ -337,6 +347,12 @@ export class Engine implements EngineApi {
         field: "--grammar-backend",
       },
     );
+  }
+
+  /** How the answer to a prompt thinks; null = not at all. */
+  #thinking({ format }: ReasoningRequest, prompt: Prompt, ids: readonly number[]): ReasoningFormat | null {
+    const tail = this.tokenizer.decode(ids.slice(-PROMPT_TAIL), { skipSpecialTokens: false });
+    return thinkingAfter(format, prompt, tail);
   }
 
   /** Starts the clock of a request's timeout. */
@@ -374,9 +390,13 @@ export class Engine implements EngineApi {
       receivedAt: number;
       priority: number;
       grammar: CompiledGrammar | null;
+      thinking: ReasoningFormat | null;
     },
   ): Req[] {
-    const { rid, ids, params, maxNewTokens, receivedAt, priority, grammar } = given;
+    const { rid, ids, params, maxNewTokens, receivedAt, priority, grammar, thinking } = given;
+    const { reasoning } = request;
+    // Where the marks are special tokens they would not show in the text.
+    const marked = thinking !== null && [thinking.start, thinking.end].some((mark) => this.#isSpecial(mark));
     const stopIds = new Set(params.stopTokenIds);
     // Under a grammar an end token means that the text is complete: nothing could follow.
     if (!params.ignoreEos || grammar) for (const id of this.tokenizer.eosTokenIds) stopIds.add(id);
@@ -389,13 +409,20 @@ export class Engine implements EngineApi {
         detokenizer: createDetokenizer(
           this.tokenizer,
           {
-            skipSpecialTokens: params.skipSpecialTokens,
+            skipSpecialTokens: params.skipSpecialTokens && !marked,
             spacesBetweenSpecialTokens: params.spacesBetweenSpecialTokens,
           },
           ids.slice(-PROMPT_TAIL),
         ),
         stops: new StopMatcher({ strings: params.stop, regexes: params.stopRegex, trim: !params.noStopTrim }),
         texts: this.#texts,
+        thinking:
+          reasoning === undefined
+            ? null
+            : new AnswerThinking(thinking, {
+                separate: reasoning.separate ?? true,
+                seam: grammar ? "lines" : "space",
+              }),
         stream: request.stream ?? true,
         streamInterval: this.config.streamInterval,
         emit: (chunk) => call.push(chunk),
@@ -428,6 +455,11 @@ export class Engine implements EngineApi {
         output,
       });
     });
+  }
+
+  #isSpecial(token: string): boolean {
+    const id = this.tokenizer.tokenToId(token);
+    return id !== null && this.tokenizer.isSpecial(id);
   }
 
   /** Runs prompts up to their last token and reads one row of each, in order. */

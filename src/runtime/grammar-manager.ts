@@ -5,10 +5,13 @@
  */
 import { SglangError } from "../core/errors.js";
 import type { Constraint, EngineStats } from "../core/protocol.js";
+import type { ReasoningFormat } from "../core/reasoning.js";
 import { type CompiledGrammar, GrammarCompiler, type GrammarSpec, Vocabulary } from "../grammar/index.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { GrammarTrials, type TrialLimits } from "./grammar-trial.js";
 import type { TimeSlices } from "./time-slices.js";
+
+type AnswerSpec = Exclude<GrammarSpec, { kind: "grammar" | "after_thinking" }>;
 
 /** Grammars kept. */
 const MAX_GRAMMARS = 512;
@@ -21,6 +24,7 @@ export interface GrammarOptions {
 
 export class GrammarManager {
   readonly #options: GrammarOptions;
+  readonly #tokenizer: Tokenizer;
   readonly #compiler: GrammarCompiler;
   readonly #trials: GrammarTrials;
   readonly #slices: TimeSlices;
@@ -45,6 +49,7 @@ export class GrammarManager {
   constructor(tokenizer: Tokenizer, vocabSize: number, slices: TimeSlices, options: GrammarOptions) {
     this.#options = options;
     this.#slices = slices;
+    this.#tokenizer = tokenizer;
     this.#compiler = new GrammarCompiler(
       new Vocabulary({
         vocabSize,
@@ -62,11 +67,17 @@ export class GrammarManager {
 
   /**
    * The grammar of a constraint; equal constraints compile once, also when they arrive together.
+   * @param thinking what comes before the constrained text; null = nothing
    * @param signal stops the waiting, not the compilation: others may wait for the same grammar
    * @throws SglangError INVALID_REQUEST or UNSUPPORTED naming the part (for schemas, the JSON pointer); ABORTED
    */
-  async compile(constraint: Constraint, signal: AbortSignal): Promise<CompiledGrammar> {
-    const spec = this.#spec(constraint);
+  async compile(
+    constraint: Constraint,
+    signal: AbortSignal,
+    thinking: ReasoningFormat | null = null,
+  ): Promise<CompiledGrammar> {
+    const answer = this.#spec(constraint);
+    const spec: GrammarSpec = thinking ? this.#afterThinking(thinking, answer) : answer;
     const key = JSON.stringify(spec);
     this.#stats.requests++;
     const known = this.#grammars.get(key);
@@ -118,7 +129,20 @@ export class GrammarManager {
     if (this.#grammars.size > MAX_GRAMMARS) this.#grammars.delete(this.#grammars.keys().next().value as string);
   }
 
-  #spec(constraint: Constraint): GrammarSpec {
+  #afterThinking({ start, end, startsInside = false }: ReasoningFormat, answer: AnswerSpec): GrammarSpec {
+    for (const mark of [start, end]) {
+      const id = this.#tokenizer.tokenToId(mark);
+      if (id === null || !this.#tokenizer.isSpecial(id)) continue;
+      throw new SglangError(
+        "UNSUPPORTED",
+        `A constraint cannot begin after thinking that ${JSON.stringify(mark)} marks: it is a special token of this model, and grammars are of text. Leave out the constraint, or the reasoning parser.`,
+        { field: "reasoning" },
+      );
+    }
+    return { kind: "after_thinking", start, end, inside: startsInside, answer };
+  }
+
+  #spec(constraint: Constraint): AnswerSpec {
     const layout = this.#options.anyWhitespace ? {} : { whitespace: "compact" as const };
     switch (constraint.type) {
       case "jsonSchema":

@@ -11,6 +11,10 @@ import type { Detokenizer, Tokenizer } from "../tokenizer/tokenizer.js";
 import type { RowOutput } from "./batch.js";
 import type { Req, ReqOutput } from "./request.js";
 import type { StopMatcher } from "./stop-matcher.js";
+import type { AnswerThinking } from "./thinking.js";
+
+/** Ids of padding rows have no token. */
+const NO_BYTES = new Uint8Array();
 
 /** Text of single tokens, for logprobs. Remembered: likely tokens come again and again. */
 export class TokenTexts {
@@ -21,11 +25,14 @@ export class TokenTexts {
     this.#tokenizer = tokenizer;
   }
 
+  bytes(id: number): Uint8Array {
+    return id < this.#tokenizer.vocabSize ? this.#tokenizer.tokenBytes(id) : NO_BYTES;
+  }
+
   get(id: number): string {
     let text = this.#texts.get(id);
     if (text === undefined) {
-      // Ids of padding rows have no token.
-      text = id < this.#tokenizer.vocabSize ? Buffer.from(this.#tokenizer.tokenBytes(id)).toString("utf8") : "";
+      text = Buffer.from(this.bytes(id)).toString("utf8");
       this.#texts.set(id, text);
     }
     return text;
@@ -38,6 +45,8 @@ export interface AnswerOptions {
   detokenizer: Detokenizer;
   stops: StopMatcher;
   texts: TokenTexts;
+  /** null: the request did not ask; all is answer. */
+  thinking: AnswerThinking | null;
   /** false: one chunk, at the end. */
   stream: boolean;
   /** Tokens per chunk. */
@@ -77,6 +86,7 @@ export class AnswerOutput implements ReqOutput {
     this.#count = count;
     req.firstTokenAt ??= performance.now();
     this.#newIds.push(id);
+    this.#options.thinking?.push(this.#options.texts.bytes(id));
     if (req.topLogprobs >= 0) {
       const logprobs = this.#chunkLogprobs(req);
       logprobs.output.push(this.#entry(row.logprob, id));
@@ -136,12 +146,13 @@ export class AnswerOutput implements ReqOutput {
   }
 
   #emit(req: Req, finishReason: FinishReason | null): void {
+    const { thinking } = this.#options;
     const now = performance.now();
     const since = (time: number | null) => (time === null ? null : time - req.receivedAt);
     const chunk: GenerateChunk = {
       rid: req.rid,
       index: this.#options.index,
-      textDelta: this.#text,
+      ...(thinking?.split(this.#text, finishReason !== null) ?? { textDelta: this.#text }),
       tokenIdsDelta: this.#newIds,
       finishReason,
       usage: {
@@ -153,6 +164,7 @@ export class AnswerOutput implements ReqOutput {
           host: req.hostTokens,
           storage: req.storageTokens,
         },
+        ...(thinking && { reasoningTokens: thinking.tokens }),
       },
       timing: {
         queuedMs: (req.admittedAt ?? now) - req.receivedAt,

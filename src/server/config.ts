@@ -1,5 +1,6 @@
 /** What the server can be told, with its defaults. CLI flags map to these keys one to one. */
 import { SglangError } from "../core/errors.js";
+import { reasoningFormat } from "../core/reasoning.js";
 
 /** Formats in which a model writes tool calls. Both are `<tool_call>{json}</tool_call>`. */
 export const TOOL_CALL_PARSERS = ["qwen25", "hermes"] as const;
@@ -32,6 +33,8 @@ export interface ServerConfig {
   bodyLimit: number;
   /** How the model writes tool calls; null = by model family (Qwen: qwen25). @default null */
   toolCallParser: ToolCallParserName | null;
+  /** How the model marks its thinking, one of core/reasoning.ts; null = it does not think. @default null */
+  reasoningParser: string | null;
   /** Leave out /docs and /openapi.json. @default false, or true with DISABLE_OPENAPI_DOC=1 */
   disableDocs: boolean;
   /** /health generates a token too. @default false, or true with SGLANG_ENABLE_HEALTH_ENDPOINT_GENERATION=1 */
@@ -77,6 +80,7 @@ export function resolveServerConfig(
     corsOrigins: "*",
     bodyLimit: 64 * 1024 * 1024,
     toolCallParser: null,
+    reasoningParser: null,
     disableDocs: flag(noDocs),
     healthGenerates: flag(generates),
     healthTimeoutSeconds: timeout === undefined ? 20 : Number(timeout),
@@ -100,6 +104,8 @@ export function resolveServerConfig(
     if (config[key] === "") fail(key, "a non-empty text (leave the flag out for an open server)", "");
   if (config.toolCallParser !== null && !TOOL_CALL_PARSERS.includes(config.toolCallParser))
     fail("toolCallParser", `one of ${TOOL_CALL_PARSERS.join(", ")}`, config.toolCallParser);
+  if (config.reasoningParser !== null)
+    reasoningFormat(config.reasoningParser, "--reasoning-parser", "INVALID_ARGUMENT");
   return config;
 }
 

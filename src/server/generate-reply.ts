@@ -61,6 +61,7 @@ export class NativeAnswer {
         num_retractions: timing.retractions,
         completion_tokens: usage.completionTokens,
         cached_tokens: usage.cachedTokens,
+        ...(usage.reasoningTokens !== undefined && { reasoning_tokens: usage.reasoningTokens }),
         ...(usage.cachedTokensDetails && { cached_tokens_details: usage.cachedTokensDetails }),
         ...(last.finishReason && { e2e_latency: timing.totalMs / 1000 }),
         ...this.#logprobFields(),

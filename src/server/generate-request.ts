@@ -6,6 +6,7 @@ import type { SamplingParams } from "../core/sampling-params.js";
 import { constraintFields, toConstraint } from "./constraints.js";
 import type { ServerContext } from "./context.js";
 import { FLAG, field, flag, INTEGER, type Kind, list, nullable, OBJECT, oneOrMany, TOKEN } from "./fields.js";
+import { nativeReasoning } from "./reasoning.js";
 import { newRid } from "./run-requests.js";
 import { checkSampling, nativeSampling, REFUSED_SAMPLING, SAMPLING_HINTS, samplingParamsSchema } from "./sampling.js";
 import { schedulingFields, schedulingShape } from "./scheduling-fields.js";
@@ -44,6 +45,7 @@ export const generateSchema = z.object({
   cache_salt: oneOrMany().nullish(),
   log_metrics: flag().nullish(),
   no_logs: flag().nullish(),
+  require_reasoning: flag().nullish(),
   session_params: field("an object or a list of objects", OBJECT, list(OBJECT)).nullish(),
   ...schedulingShape,
 });
@@ -51,7 +53,6 @@ export const generateSchema = z.object({
 const MULTIMODAL = "images, audio and video are not part of this version";
 const CLUSTER = "it steers disaggregated or data-parallel serving, and this server is one engine";
 const LABELS = "request labels are not part of this version";
-const REASONING = "reasoning parsers are not part of this version";
 const INTERNALS = "the engine does not report this";
 const off = [false];
 
@@ -97,8 +98,7 @@ const REFUSED: RefusedFields = {
   return_sampling_mask: { reason: INTERNALS, harmless: off },
   return_entropy: { reason: INTERNALS, harmless: off },
   return_indexer_topk: { reason: INTERNALS, harmless: off },
-  max_thinking_tokens: { reason: REASONING },
-  require_reasoning: { reason: REASONING, harmless: off },
+  max_thinking_tokens: { reason: "thinking is bounded by max_new_tokens alone" },
   background: { reason: "a request always ends with its connection", harmless: off },
   external_trace_header: { reason: "tracing is not part of this version" },
   received_time: { reason: "times are taken by the engine" },
@@ -157,6 +157,7 @@ export function toNativePlan(body: unknown, context: ServerContext): NativePlan 
   const salts = each("cache_salt", given.cache_salt);
   const names = requestIds(given.rid, size, isList);
   const scheduling = schedulingFields(given);
+  const reasoning = nativeReasoning(context, given.require_reasoning);
   const sessions = each("session_params", given.session_params).map((params, i) =>
     toSession(params, Array.isArray(given.session_params) ? `session_params[${i}]` : "session_params"),
   );
@@ -170,6 +171,7 @@ export function toNativePlan(body: unknown, context: ServerContext): NativePlan 
       logprobs: wanted[i] ? toLogprobs(starts[i], tops[i], ids[i], vocabSize) : undefined,
       extraKey: cacheNamespace(extraKeys[i], salts[i]),
       session: sessions[i],
+      ...(reasoning && { reasoning }),
       ...scheduling,
     })),
     n,

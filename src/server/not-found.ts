@@ -36,7 +36,6 @@ const SGLANG_ONLY = [
   "/unload_lora_adapter",
   "/configure_logging",
   "/parse_function_call",
-  "/separate_reasoning",
   "/vertex_generate",
   "/api/chat",
   "/api/generate",

@@ -1,6 +1,6 @@
 /** Body of /v1/chat/completions -> engine request. */
 import { z } from "zod";
-import type { GenerateRequest, Prompt, ToolDefinition } from "../core/protocol.js";
+import type { GenerateRequest, Prompt, ReasoningRequest, ToolDefinition } from "../core/protocol.js";
 import { toMessages, toTools } from "./chat-messages.js";
 import { constraintFields, refuseBoth, type ToolDemand, toOpenAiConstraint, toolConstraint } from "./constraints.js";
 import type { ServerContext } from "./context.js";
@@ -16,6 +16,7 @@ import {
   streamUsage,
 } from "./openai-common.js";
 import { chatSchema, OPENAI_HINTS, REFUSED_CHAT } from "./openai-schema.js";
+import { chatReasoning, effortVariables } from "./reasoning.js";
 import { newRid } from "./run-requests.js";
 import { schedulingFields } from "./scheduling-fields.js";
 import { invalid, parseFields, shown, unsupported } from "./validation.js";
@@ -32,6 +33,8 @@ export interface ChatPlan {
   stream: boolean;
   usage: StreamUsage;
   cacheReport: CacheReport;
+  /** With thinking apart from the answer: whether it is streamed as it comes. null: it is not kept apart. */
+  reasoning: { stream: boolean } | null;
   /** Tools whose calls are looked for in the answer; null: the answer is plain text. */
   toolNames: string[] | null;
 }
@@ -50,6 +53,7 @@ export function toChatPlan(body: unknown, context: ServerContext): ChatPlan {
   // Some models mark their tool tags as special tokens; without them the calls could not be found.
   if (tools) samplingParams.skipSpecialTokens ??= false;
   const stream = given.stream ?? false;
+  const reasoning = toReasoning(given, context, tools !== null && !demand);
   return {
     request: {
       prompt: toPrompt(given, tools, context),
@@ -60,6 +64,7 @@ export function toChatPlan(body: unknown, context: ServerContext): ChatPlan {
       extraKey: cacheNamespace(given.extra_key, given.cache_salt),
       tenant: given.user ?? undefined,
       ...constraintFields(demand ? toolConstraint(demand) : constraint, given),
+      ...(reasoning && { reasoning }),
       ...schedulingFields(given),
     },
     n: answersPerPrompt(context, samplingParams),
@@ -67,6 +72,7 @@ export function toChatPlan(body: unknown, context: ServerContext): ChatPlan {
     stream,
     usage: streamUsage(given),
     cacheReport: cacheReport(context, given),
+    reasoning: reasoning?.separate ? { stream: given.stream_reasoning ?? true } : null,
     toolNames: tools?.map((tool) => tool.function.name) ?? null,
   };
 }
@@ -81,12 +87,25 @@ function toPrompt(given: ChatBody, tools: ToolDefinition[] | null, context: Serv
   const continueFinalMessage = given.continue_final_message ?? false;
   if (continueFinalMessage && messages.at(-1)?.role !== "assistant")
     throw invalid("continue_final_message", "continue_final_message needs the last message to be of the assistant.");
+  const chatTemplateKwargs = { ...effortVariables(given.reasoning_effort), ...given.chat_template_kwargs };
   return {
     messages,
     ...(tools && { tools }),
     ...(continueFinalMessage && { continueFinalMessage }),
-    ...(given.chat_template_kwargs && { chatTemplateKwargs: given.chat_template_kwargs }),
+    ...(Object.keys(chatTemplateKwargs).length > 0 && { chatTemplateKwargs }),
   };
+}
+
+/** @throws SglangError UNSUPPORTED for reasoning_effort where the model is not known to think */
+function toReasoning(given: ChatBody, context: ServerContext, calling: boolean): ReasoningRequest | undefined {
+  const reasoning = chatReasoning(context, { separate: given.separate_reasoning ?? true, calling });
+  if (!reasoning && (given.reasoning_effort ?? "none") !== "none") {
+    throw unsupported(
+      "reasoning_effort",
+      "this server was not told how its model marks its thinking; start it with --reasoning-parser, or set the template's own variable with chat_template_kwargs",
+    );
+  }
+  return reasoning;
 }
 
 function toLogprobs(given: ChatBody): GenerateRequest["logprobs"] {

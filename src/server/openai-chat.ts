@@ -21,6 +21,7 @@ interface WireToolCall {
 
 /** What one chunk adds to an answer. */
 interface ChatDelta {
+  reasoning: string;
   content: string;
   toolCalls: WireToolCall[];
   logprobs: Record<string, unknown>[];
@@ -30,21 +31,35 @@ interface ChatDelta {
 class ChatAnswer {
   readonly #parser: ToolCallParser | null;
   readonly #context: ServerContext;
+  readonly #streamsReasoning: boolean;
+  /** Thinking that waits for the answer to begin. */
+  #reasoning = "";
   #calls = 0;
   finish: FinishReason | null = null;
 
-  constructor(context: ServerContext, toolNames: readonly string[] | null) {
+  constructor(context: ServerContext, { toolNames, reasoning }: ChatPlan) {
     this.#context = context;
     this.#parser = toolNames && new ToolCallParser(toolNames);
+    this.#streamsReasoning = reasoning?.stream ?? false;
   }
 
   add(chunk: GenerateChunk): ChatDelta {
-    const delta: ChatDelta = { content: "", toolCalls: [], logprobs: [] };
+    const delta: ChatDelta = { reasoning: "", content: "", toolCalls: [], logprobs: [] };
     if (chunk.logprobs) delta.logprobs = chatLogprobs(chunk.logprobs, this.#context.tokenizer);
     this.finish = chunk.finishReason;
+    this.#addText(delta, chunk);
+    this.#reasoning += chunk.reasoningDelta ?? "";
+    if (this.#streamsReasoning || chunk.finishReason || delta.content !== "" || delta.toolCalls.length > 0) {
+      delta.reasoning = this.#reasoning;
+      this.#reasoning = "";
+    }
+    return delta;
+  }
+
+  #addText(delta: ChatDelta, chunk: GenerateChunk): void {
     if (!this.#parser) {
       delta.content = chunk.textDelta;
-      return delta;
+      return;
     }
     const events = this.#parser.push(chunk.textDelta);
     if (chunk.finishReason) events.push(...this.#parser.flush());
@@ -57,7 +72,6 @@ class ChatAnswer {
       const id = `call_${randomUUID().replaceAll("-", "").slice(0, 24)}`;
       delta.toolCalls.push({ id, index: this.#calls++, type: "function", function: { name, arguments: args } });
     }
-    return delta;
   }
 
   get finishReason(): string | null {
@@ -86,7 +100,8 @@ async function wholeChat(context: ServerContext, reply: FastifyReply, plan: Chat
   const created = unixSeconds();
   const tally = new UsageTally(plan.n, plan.cacheReport);
   const wholes = Array.from({ length: plan.n }, () => ({
-    answer: new ChatAnswer(context, plan.toolNames),
+    answer: new ChatAnswer(context, plan),
+    reasoning: "",
     content: "",
     toolCalls: [] as WireToolCall[],
     logprobs: [] as Record<string, unknown>[],
@@ -98,13 +113,14 @@ async function wholeChat(context: ServerContext, reply: FastifyReply, plan: Chat
       tally.add(chunk.index, chunk);
       const whole = wholes[chunk.index];
       const delta = whole.answer.add(chunk);
+      whole.reasoning += delta.reasoning;
       whole.content += delta.content;
       whole.toolCalls.push(...delta.toolCalls);
       for (const entry of delta.logprobs) whole.logprobs.push(entry);
       return undefined;
     },
   });
-  const choices = wholes.map(({ answer, content, toolCalls, logprobs }, index) => {
+  const choices = wholes.map(({ answer, reasoning, content, toolCalls, logprobs }, index) => {
     const error = replyError(answer.finish);
     if (error) throw error;
     return {
@@ -112,7 +128,7 @@ async function wholeChat(context: ServerContext, reply: FastifyReply, plan: Chat
       message: {
         role: "assistant",
         content: content === "" && toolCalls.length > 0 ? null : content,
-        reasoning_content: null,
+        reasoning_content: reasoning === "" ? null : reasoning,
         tool_calls: toolCalls.length > 0 ? toolCalls : null,
       },
       logprobs: plan.request.logprobs ? { content: logprobs } : null,
@@ -127,7 +143,7 @@ async function streamChat(context: ServerContext, reply: FastifyReply, plan: Cha
   const created = unixSeconds();
   const tally = new UsageTally(plan.n, plan.cacheReport);
   const answers = Array.from({ length: plan.n }, () => ({
-    answer: new ChatAnswer(context, plan.toolNames),
+    answer: new ChatAnswer(context, plan),
     begun: false,
     /** Logprobs of tokens whose text is still held back. */
     logprobs: [] as Record<string, unknown>[],
@@ -150,7 +166,7 @@ async function streamChat(context: ServerContext, reply: FastifyReply, plan: Cha
         const error = abortError(chunk.finishReason);
         if (error) throw error;
         tally.add(index, chunk);
-        const { content, toolCalls, logprobs } = state.answer.add(chunk);
+        const { reasoning, content, toolCalls, logprobs } = state.answer.add(chunk);
         for (const entry of logprobs) state.logprobs.push(entry);
         const send = (delta: Record<string, unknown>, finish = false) => {
           const pending = state.logprobs;
@@ -171,6 +187,7 @@ async function streamChat(context: ServerContext, reply: FastifyReply, plan: Cha
         let held: Promise<void> | undefined;
         if (!state.begun) held = send({ role: "assistant", content: "" });
         state.begun = true;
+        if (reasoning !== "") held = send({ reasoning_content: reasoning });
         if (content !== "") held = send({ content });
         for (const call of toolCalls) held = send({ tool_calls: [call] });
         if (chunk.finishReason) held = send({}, true);

@@ -93,10 +93,12 @@ export class UsageTally {
     let prompt = 0;
     let completion = 0;
     let cached = 0;
+    let reasoning: number | undefined;
     const bySource = { device: 0, host: 0, storage: 0 };
     const counted = new Set<number>();
     for (const [index, usage] of this.#byAnswer) {
       completion += usage.completionTokens;
+      if (usage.reasoningTokens !== undefined) reasoning = (reasoning ?? 0) + usage.reasoningTokens;
       const promptIndex = Math.floor(index / this.#answers);
       if (counted.has(promptIndex)) continue;
       counted.add(promptIndex);
@@ -116,7 +118,9 @@ export class UsageTally {
       prompt_tokens: prompt,
       completion_tokens: completion,
       total_tokens: prompt + completion,
-      reasoning_tokens: 0,
+      reasoning_tokens: reasoning ?? 0,
+      // OpenAI's place for it.
+      ...(reasoning !== undefined && { completion_tokens_details: { reasoning_tokens: reasoning } }),
       prompt_tokens_details:
         this.#cacheReport === "none"
           ? null

@@ -7,6 +7,7 @@ import {
   flag,
   integer,
   jsonObject,
+  type Kind,
   list,
   listOfAny,
   OBJECT,
@@ -62,6 +63,13 @@ export const REFUSED_MESSAGE: RefusedFields = {
   parsed: { reason: "only texts and tool calls are part of a conversation" },
 };
 
+const EFFORTS = ["none", "minimal", "low", "medium", "high", "xhigh", "max"];
+const EFFORT: Kind<string | number> = {
+  is: (value): value is string | number =>
+    typeof value === "number" ? value >= 0 && value <= 0.99 : EFFORTS.includes(value as string),
+  schema: { anyOf: [{ enum: EFFORTS }, { type: "number", minimum: 0, maximum: 0.99 }] },
+};
+
 export const chatSchema = z.object({
   messages: listOfAny("a list of messages").nullish(),
   max_tokens: integer("an integer >= 0, or null").nullish(),
@@ -75,6 +83,7 @@ export const chatSchema = z.object({
   chat_template_kwargs: jsonObject().nullish(),
   separate_reasoning: flag().nullish(),
   stream_reasoning: flag().nullish(),
+  reasoning_effort: field(`one of ${EFFORTS.join(", ")}, or a number from 0 to 0.99`, EFFORT).nullish(),
   input_ids: tokenIds().nullish(),
   rid: rid().nullish(),
   ...sharedShape,
@@ -115,8 +124,7 @@ export const REFUSED_CHAT: RefusedFields = {
   prediction: { reason: "predicted outputs are not part of this version" },
   verbosity: { reason: "models served here have no such control", harmless: ["medium"] },
   web_search_options: { reason: "there is no web search" },
-  reasoning_effort: { reason: "set the template's own variable with chat_template_kwargs" },
-  reasoning: { reason: "set the template's own variable with chat_template_kwargs" },
+  reasoning: { reason: "give reasoning_effort" },
   mm_processor_kwargs: { reason: "images, audio and video are not part of this version", harmless: [{}] },
 };
 

@@ -31,6 +31,7 @@ import { registerCompletions } from "./openai-completions.js";
 import { registerEmbeddings } from "./openai-embeddings.js";
 import { registerModels } from "./openai-models.js";
 import { registerOpenApi } from "./openapi.js";
+import { registerSeparateReasoning } from "./reasoning.js";
 import { registerScore } from "./score.js";
 import { registerSessions } from "./sessions.js";
 import { registerTokenize } from "./tokenize.js";
@@ -117,6 +118,7 @@ async function build(options: ServerOptions): Promise<{ app: FastifyInstance; co
   registerEmbeddings(app, context);
   registerScore(app, context);
   registerTokenize(app, context);
+  registerSeparateReasoning(app);
   registerSessions(app, context);
   registerHealth(app, context);
   registerAdmin(app, context);

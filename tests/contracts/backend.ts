@@ -89,6 +89,7 @@ const SAMPLING: Required<BackendGenerateRequest["sampling"]> = {
   logitBias: { 5: 1 },
   seed: 7,
 };
+const THINKING = { start: "<think>", end: "</think>" };
 const IMAGE = { type: "image" as const, mediaType: "image/png", data: Uint8Array.of(1, 2, 3) };
 const VIDEO = { type: "video" as const, url: "https://example.com/v.mp4", frames: 4 };
 
@@ -291,7 +292,7 @@ export function runBackendContract({ name, declares, create }: BackendContract):
     if (declares.reasoning) {
       it.each([true, false])("keeps reasoning apart (stream: %s)", async (stream) => {
         const { backend } = await start(one(["Four."], { reasoning: "Two and two." }));
-        const deltas = await collect(backend.generate(requestOf(backend, { stream })));
+        const deltas = await collect(backend.generate(requestOf(backend, { stream, reasoning: THINKING })));
         expect(deltas.map(({ reasoning = "" }) => reasoning).join("")).toBe("Two and two.");
         expect(textOf(deltas)).toBe("Four.");
       });

@@ -33,6 +33,7 @@ const NOTHING: BackendCapabilities = {
 };
 const all = { text: true, chat: true, continueTurn: true, score: true, logprobs: true, tools: true, prefixHint: true };
 const but = (...keys: string[]) => ALL_SAMPLING.filter((key) => !keys.includes(key));
+const reasoning = true;
 const constraints = ["regex", "jsonSchema", "ebnf", "choices"] as const;
 const SGLANG: BackendCapabilities = { ...NOTHING, ...all, constraints, sampling: but("spacesBetweenSpecialTokens") };
 const VLLM: BackendCapabilities = { ...NOTHING, ...all, constraints, sampling: but("stopRegex") };
@@ -79,7 +80,7 @@ const engineFailure = ({ status, message }: { status: number; message: string })
 
 runBackendContract({
   name: "the engine",
-  declares: { ...NOTHING, ...all, constraints, sampling: ALL_SAMPLING },
+  declares: { ...NOTHING, ...all, constraints, sampling: ALL_SAMPLING, reasoning: true },
   create: async () => {
     const engine = new ScriptedEngine();
     return {
@@ -99,13 +100,13 @@ runBackendContract({
 
 runBackendContract({
   name: "this package's server",
-  declares: SGLANG,
+  declares: { ...SGLANG, reasoning },
   create: async () => {
     const engine = new ScriptedEngine();
-    const config = { port: 0, skipServerWarmup: true, disableDocs: true };
+    const config = { port: 0, skipServerWarmup: true, disableDocs: true, reasoningParser: "qwen3" };
     const server = await startServer({ engine, tokenizer: scriptedTokenizer, config, logger: silent });
     return {
-      backend: endpointBackend(server.url),
+      backend: endpointBackend({ baseUrl: server.url, reasoning }),
       script: (script) => {
         engine.script = script;
       },
@@ -196,7 +197,6 @@ function overHttp(
   });
 }
 
-const reasoning = true;
 overHttp(
   "an SGLang server",
   { ...SGLANG, reasoning },

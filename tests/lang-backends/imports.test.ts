@@ -10,7 +10,8 @@ it.each(readdirSync(folder))("backends/%s imports nothing that a browser lacks",
   // The engine's own types come from core/protocol; nothing reaches for the runtime, Node, or a package.
   expect(
     imported.filter(
-      (path) => !/^\.\/|^\.\.\/[^.]|^\.\.\/\.\.\/core\/(errors|protocol|sampling-params|tool-calls)\.js$/.test(path),
+      (path) =>
+        !/^\.\/|^\.\.\/[^.]|^\.\.\/\.\.\/core\/(errors|reasoning|protocol|sampling-params|tool-calls)\.js$/.test(path),
     ),
   ).toEqual([]);
   expect(source).not.toMatch(/\b(Buffer|setImmediate|__dirname)\b/);

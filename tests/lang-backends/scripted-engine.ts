@@ -106,7 +106,12 @@ export class ScriptedEngine implements EngineApi {
 
   async *#answers(request: GenerateRequest): AsyncGenerator<GenerateChunk> {
     const { answers, hangs } = this.script;
-    const pieces = answers.map((answer) => [...answer.pieces, ...calls(answer)]);
+    const pieces = answers.map((answer) => [
+      ...(answer.reasoning ? [answer.reasoning] : []),
+      ...answer.pieces,
+      ...calls(answer),
+    ]);
+    const thinks = answers.map(({ reasoning }) => reasoning !== undefined);
     const sent = answers.map(() => 0);
     const stream = request.stream ?? true;
     for (let step = 0; step < Math.max(...pieces.map(({ length }) => length)); step++) {
@@ -115,7 +120,13 @@ export class ScriptedEngine implements EngineApi {
         const isLast = step === list.length - 1 && !hangs;
         const shown = stream ? [list[step]] : list;
         sent[index] += shown.length;
-        yield this.#chunk(request, index, shown, isLast ? finishOf(answers[index], sent[index]) : null, sent[index]);
+        const finish = isLast ? finishOf(answers[index], sent[index]) : null;
+        const chunk = this.#chunk(request, index, shown, finish, sent[index]);
+        if (!request.reasoning) yield chunk;
+        else {
+          const [thought = "", ...said] = thinks[index] && sent[index] === shown.length ? shown : ["", ...shown];
+          yield { ...chunk, reasoningDelta: thought, textDelta: said.join("") };
+        }
       }
     }
     if (!hangs) return;

@@ -7,6 +7,7 @@ import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { z } from "zod";
 import { didYouMean } from "../../src/core/near-miss.js";
+import { REASONING_FORMATS, type ReasoningFormat, ReasoningSplitter } from "../../src/core/reasoning.js";
 import type { BackendPrompt } from "../../src/lang/backends/backend.js";
 import { bestIndex, type ScoredChoice } from "../../src/lang/choices.js";
 import {
@@ -16,7 +17,6 @@ import {
 } from "../../src/lang/index.js";
 import { loadMedia } from "../../src/lang/media.js";
 import { commonPrefix } from "../../src/lang/prefix.js";
-import { REASONING_FORMATS, type ReasoningFormat, ReasoningSplitter } from "../../src/lang/reasoning.js";
 import { constraintPattern, matchesWhole } from "../../src/lang/regex.js";
 import { toJsonSchema } from "../../src/lang/schema.js";
 import { matchTurn } from "../../src/lang/speculation.js";

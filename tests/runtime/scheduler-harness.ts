@@ -65,6 +65,7 @@ export function answer(
       detokenizer: createDetokenizer(fakeTokenizer, {}, prompt),
       stops: new StopMatcher({ strings: params.stop, regexes: params.stopRegex, trim: !params.noStopTrim }),
       texts,
+      thinking: null,
       stream: true,
       streamInterval: 1,
       emit: (chunk) => {

@@ -20,6 +20,7 @@ import type {
   SessionOptions,
   TokenLogprob,
 } from "../../src/core/protocol.js";
+import { AnswerThinking } from "../../src/runtime/thinking.js";
 import type { ServerTokenizer } from "../../src/server/context.js";
 
 export interface FakeAnswer {
@@ -121,22 +122,33 @@ export class FakeEngine implements EngineApi {
     const n = request.samplingParams?.n ?? 1;
     const answers = Array.from({ length: n }, (_, index) => answer(request, index));
     const sent = answers.map(() => 0);
+    const { reasoning } = request;
+    const thinking = answers.map(
+      () =>
+        reasoning &&
+        new AnswerThinking(reasoning.format, {
+          separate: reasoning.separate ?? true,
+          seam: request.constraint ? "lines" : "space",
+        }),
+    );
     const steps = Math.max(...answers.map(({ pieces }) => pieces.length));
     const stream = request.stream ?? true;
     const chunk = (index: number, text: string, last: boolean, finish: FinishReason | null): GenerateChunk => {
       const ids = bytes(text.slice(0, MAX_PIECE_TOKENS));
       const first = sent[index] === 0;
       sent[index] += ids.length;
+      for (const id of ids) thinking[index]?.push(Uint8Array.of(id));
       return {
         rid: n > 1 ? `${request.rid}_${index}` : (request.rid ?? "made-up"),
         index,
-        textDelta: text,
+        ...(thinking[index]?.split(text, last) ?? { textDelta: text }),
         tokenIdsDelta: ids,
         finishReason: last ? finish : null,
         usage: {
           promptTokens: prompt.length,
           completionTokens: sent[index],
           cachedTokens: index === 0 ? 1 : prompt.length - 1,
+          ...(reasoning && { reasoningTokens: thinking[index]?.tokens }),
         },
         logprobs: request.logprobs && fakeLogprobs(request, prompt, ids, first),
         promptTokenIds: first ? prompt : undefined,

@@ -8,6 +8,7 @@
  * it sends anything, so a backend only meets requests that it declared; it may call them again when it is used directly.
  */
 import type { ToolCall, ToolDefinition } from "../../core/protocol.js";
+import type { ReasoningFormat } from "../../core/reasoning.js";
 import type { SamplingParams } from "../../core/sampling-params.js";
 import { CapabilityError } from "../errors.js";
 
@@ -74,6 +75,11 @@ export interface BackendGenerateRequest {
   /** Only what the program set; absent fields are the backend's defaults. Checked for range by the language. */
   sampling: Partial<SamplingParams>;
   constraint?: BackendConstraint;
+  /**
+   * The model thinks in this format. A backend that keeps reasoning apart holds only the answer to the constraint; what
+   * others answer is split afterwards.
+   */
+  reasoning?: ReasoningFormat;
   /** Ask for logprobs; absent = none. */
   logprobs?: BackendLogprobs;
   tools?: readonly ToolDefinition[];
@@ -103,7 +109,7 @@ export interface BackendDelta {
   index: number;
   /** New text, "" when there is none. Never re-emits. */
   text: string;
-  /** New reasoning text, for backends that keep it apart (`capabilities.reasoning`). */
+  /** New reasoning text, for backends that keep it apart (`capabilities.reasoning`); when set, `text` is none of it. */
   reasoning?: string;
   tokenIds?: readonly number[];
   /** One entry per new token, when asked for. */
@@ -259,6 +265,13 @@ export function requireGenerate(backend: Backend, request: BackendGenerateReques
   }
   if (request.logprobs && !capabilities.logprobs) {
     throw new CapabilityError(name, "logprobs", "it does not return logprobs of generated tokens.");
+  }
+  if (constraint && request.reasoning && !capabilities.reasoning) {
+    throw new CapabilityError(
+      name,
+      "reasoning",
+      "it would hold the thinking to the constraint too; leave out separateReasoning, or the constraint.",
+    );
   }
   if (request.tools && request.tools.length > 0 && !capabilities.tools) {
     throw new CapabilityError(name, "tools", "it does not take tool definitions.");

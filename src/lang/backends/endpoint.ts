@@ -174,14 +174,16 @@ class SglangEndpoint implements Backend, ScoringServer {
 
   async *#chat(request: BackendGenerateRequest): AsyncGenerator<BackendDelta, void, undefined> {
     const { prompt, sampling, stream, signal, constraint } = request;
+    const apart = request.reasoning !== undefined && this.capabilities.reasoning;
     const body = {
       model: this.model ?? "default",
       ...openAiChat(request, "max_tokens"),
       ...(prompt.type === "chat" && prompt.continueFinal && { continue_final_message: true }),
       ...openAiSampling(sampling),
+      ...(apart && { separate_reasoning: true }),
       ...(constraint?.type === "jsonSchema" ? openAiJsonFormat(constraint) : constraint && textConstraint(constraint)),
     };
-    const reader = new OpenAiReader(this.#client, CHAT, sampling.n ?? 1);
+    const reader = new OpenAiReader(this.#client, CHAT, { answers: sampling.n ?? 1, apart });
     if (stream) yield* reader.stream(this.#client.events(CHAT, body, signal));
     else yield* reader.whole(await this.#client.json(CHAT, body, signal));
   }
@@ -197,6 +199,8 @@ class SglangEndpoint implements Backend, ScoringServer {
           ? { json_schema: JSON.stringify(constraint.schema) }
           : constraint && textConstraint(constraint)),
       },
+      // Only this route needs to be told, and only for where the constraint begins: the text keeps the thinking.
+      ...(constraint && request.reasoning && { require_reasoning: true }),
       ...(logprobs && { return_logprob: true, top_logprobs_num: logprobs.top, return_text_in_logprobs: true }),
       stream,
     };

@@ -13,6 +13,7 @@ import type {
   TokenLogprob,
   Usage,
 } from "../../core/protocol.js";
+import type { ReasoningFormat } from "../../core/reasoning.js";
 import { ToolCallParser } from "../../core/tool-calls.js";
 import { BackendError, CapabilityError } from "../errors.js";
 import { healedStart } from "../token-healing.js";
@@ -91,7 +92,7 @@ class EngineBackend implements Backend {
       images: false,
       video: false,
       tools: isGeneration && hasChatTemplate && toolParser !== null,
-      reasoning: false,
+      reasoning: isGeneration,
       prefixHint: isGeneration,
     };
     const { tokenizer } = engine;
@@ -101,7 +102,7 @@ class EngineBackend implements Backend {
   async *generate(request: BackendGenerateRequest): AsyncGenerator<BackendDelta, void, undefined> {
     requireGenerate(this, request);
     refuseToolsInText(this.name, request);
-    const { sampling, constraint, logprobs, stream, signal, toolChoice = "auto" } = request;
+    const { sampling, constraint, reasoning, logprobs, stream, signal, toolChoice = "auto" } = request;
     if (toolChoice !== "auto" && toolChoice !== "none")
       throw new CapabilityError(this.name, "tools", "it cannot force a tool call; leave toolChoice at auto.");
     const tools = toolChoice === "none" ? [] : (request.tools ?? []);
@@ -116,6 +117,7 @@ class EngineBackend implements Backend {
       // Some models mark their tool tags as special tokens; without them the calls could not be found.
       samplingParams: { ...(names.length > 0 && { skipSpecialTokens: false }), ...sampling },
       ...(constraint && { constraint: toConstraint(constraint) }),
+      ...(reasoning && { reasoning: { format: forRequest(reasoning, names.length > 0 && !constraint) } }),
       ...(logprobs && { logprobs: { startLen: -1, topNum: logprobs.top } }),
       stream,
       signal,
@@ -246,8 +248,9 @@ class Answer {
   }
 
   delta(chunk: GenerateChunk): BackendDelta {
-    const { index, textDelta, tokenIdsDelta, finishReason, logprobs } = chunk;
+    const { index, textDelta, reasoningDelta, tokenIdsDelta, finishReason, logprobs } = chunk;
     const delta: BackendDelta = { index, text: textDelta, tokenIds: tokenIdsDelta };
+    if (reasoningDelta !== undefined) delta.reasoning = reasoningDelta;
     if (logprobs) {
       delta.logprobs = logprobs.output.map(generated);
       if (logprobs.outputTop.length > 0) delta.topLogprobs = logprobs.outputTop.map((list) => list.map(generated));
@@ -285,6 +288,11 @@ function abortError({ message, statusCode }: { message: string; statusCode?: num
     backend,
     retryable: statusCode === 503,
   });
+}
+
+/** Where calls are not looked for, or a constraint sees to the end of the thinking, nothing else ends it. */
+function forRequest({ interrupt, ...format }: ReasoningFormat, calling: boolean): ReasoningFormat {
+  return calling && interrupt !== undefined ? { ...format, interrupt } : format;
 }
 
 function toConstraint(constraint: BackendConstraint): Constraint {

@@ -148,11 +148,14 @@ export class OpenAiReader {
   /** The last answer's end waits for the usage, which comes after it. */
   #held: BackendDelta | undefined;
 
-  /** @param answers how many answers were asked for */
-  constructor(client: HttpClient, path: string, answers: number) {
+  /**
+   * @param answers how many answers were asked for
+   * @param apart the server was asked to keep reasoning apart. @default false: it may do so by itself
+   */
+  constructor(client: HttpClient, path: string, { answers, apart = false }: { answers: number; apart?: boolean }) {
     this.#client = client;
     this.#path = path;
-    this.#answers = Array.from({ length: answers }, () => new AnswerState());
+    this.#answers = Array.from({ length: answers }, () => new AnswerState(apart));
   }
 
   /** @throws BackendError when the reply reports an error, or lacks an answer */
@@ -240,6 +243,12 @@ class AnswerState {
   /** Calls that were handed on. */
   #done = 0;
 
+  readonly #apart: boolean;
+
+  constructor(apart: boolean) {
+    this.#apart = apart;
+  }
+
   get hasCalls(): boolean {
     return this.#calls.length > 0;
   }
@@ -248,7 +257,7 @@ class AnswerState {
     const message = choice.delta ?? choice.message ?? {};
     const delta: BackendDelta = { index, text: choice.text ?? message.content ?? message.refusal ?? "" };
     const reasoning = message.reasoning_content ?? message.reasoning;
-    if (reasoning) delta.reasoning = reasoning;
+    if (reasoning || this.#apart) delta.reasoning = reasoning ?? "";
     if (choice.logprobs) addLogprobs(delta, choice.logprobs);
     for (const [i, call] of (message.tool_calls ?? []).entries()) this.#piece(call.index ?? i, call);
     // A call is complete when the next has begun, or the answer has ended.

@@ -122,7 +122,7 @@ class OpenAiBackend implements Backend {
       ...openAiSampling(sampling),
       ...this.#options.extraBody,
     };
-    const reader = new OpenAiReader(this.#client, path, sampling.n ?? 1);
+    const reader = new OpenAiReader(this.#client, path, { answers: sampling.n ?? 1 });
     if (stream) yield* reader.stream(this.#client.events(path, body, signal));
     else yield* reader.whole(await this.#client.json(path, body, signal));
   }

@@ -82,6 +82,7 @@ class VllmEndpoint implements Backend, ScoringServer {
     refuseToolsInText(this.name, request);
     const { prompt, sampling, stream, signal, constraint } = request;
     const path = prompt.type === "text" ? COMPLETIONS : CHAT;
+    const apart = path === CHAT && request.reasoning !== undefined && this.capabilities.reasoning;
     const body = {
       model: this.model,
       ...(prompt.type === "text" ? openAiCompletion(request) : openAiChat(request, "max_completion_tokens")),
@@ -90,7 +91,7 @@ class VllmEndpoint implements Backend, ScoringServer {
       ...openAiSampling(sampling, NAMES),
       ...(constraint && this.#constraint(constraint)),
     };
-    const reader = new OpenAiReader(this.#client, path, sampling.n ?? 1);
+    const reader = new OpenAiReader(this.#client, path, { answers: sampling.n ?? 1, apart });
     if (stream) yield* reader.stream(this.#client.events(path, body, signal));
     else yield* reader.whole(await this.#client.json(path, body, signal));
   }
