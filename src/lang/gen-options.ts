@@ -54,6 +54,7 @@ export interface GenOptions extends SamplingOptions {
   grammar?: string;
   /** Functions that the model may call. */
   tools?: Tools;
+  /** `required`, or a name: the answer is calls, and nothing else. With tools that run, the first answer only. @default "auto" */
   toolChoice?: "auto" | "none" | "required" | { name: string };
   /** Most rounds of tool calls before the model must answer. @default 8 */
   maxSteps?: number;

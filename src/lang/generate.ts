@@ -86,7 +86,7 @@ export class GenerateOperation implements Operation {
       );
     }
     for (let step = 0; ; step++) {
-      const result = await this.#request(interpreter);
+      const result = await this.#request(interpreter, step);
       const [{ toolCalls, text }] = result.answers;
       if (!automatic || toolCalls.length === 0) return result;
       if (step === maxSteps) {
@@ -114,7 +114,8 @@ export class GenerateOperation implements Operation {
     }
   }
 
-  async #request(interpreter: Interpreter): Promise<Answers> {
+  /** @param step rounds of calls that were answered: a call that was demanded has been made then */
+  async #request(interpreter: Interpreter, step: number): Promise<Answers> {
     const { run, trace } = interpreter;
     const options = this.#options;
     const top = topLogprobs({ logprobs: options.logprobs ?? run.setup.sampling.logprobs });
@@ -126,7 +127,9 @@ export class GenerateOperation implements Operation {
       ...(this.#reasoning ? { reasoning: this.#reasoning } : {}),
       ...(top === undefined ? {} : { logprobs: { top } }),
       ...(options.tools ? { tools: toolDefinitions(options.tools) } : {}),
-      ...(options.toolChoice === undefined ? {} : { toolChoice: options.toolChoice }),
+      ...(options.toolChoice === undefined || (step > 0 && options.toolChoice !== "none")
+        ? {}
+        : { toolChoice: options.toolChoice }),
     };
     requireGenerate(run.backend, { ...request, signal: NEVER });
     const show = run.setup.streaming

@@ -8,6 +8,8 @@ export interface Tool<P extends Schema = Schema> {
   description?: string;
   /** What the tool takes: an object schema. @default no arguments */
   parameters?: P;
+  /** Its calls are held to `parameters` by the backend, token by token. @default false */
+  strict?: boolean;
   /** Runs a call. The result goes into the prompt: texts as they are, anything else as JSON. */
   execute?: (args: SchemaValue<P>, call: { id: string; signal: AbortSignal }) => unknown;
 }
@@ -21,7 +23,7 @@ export function tool<const P extends Schema>(definition: Tool<P>): Tool {
 }
 
 export function toolDefinitions(tools: Tools): ToolDefinition[] {
-  return Object.entries(tools).map(([name, { description, parameters }]) => ({
+  return Object.entries(tools).map(([name, { description, parameters, strict }]) => ({
     type: "function",
     function: {
       name,
@@ -29,6 +31,7 @@ export function toolDefinitions(tools: Tools): ToolDefinition[] {
       parameters: parameters
         ? toJsonSchema(parameters)
         : { type: "object", properties: {}, additionalProperties: false },
+      ...(strict && { strict }),
     },
   }));
 }

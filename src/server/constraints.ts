@@ -9,6 +9,7 @@
  */
 import { z } from "zod";
 import type { Constraint, GenerateRequest } from "../core/protocol.js";
+import type { ToolDemand } from "../core/tool-constraint.js";
 import { field, flag, list, SCHEMA_OBJECT, schemaOrText, TEXT, tagOrText, text } from "./fields.js";
 import { fieldPath, invalid, parseFields, type RefusedFields, shown, unsupported } from "./validation.js";
 
@@ -166,34 +167,6 @@ export function constraintFields(
 ): Pick<GenerateRequest, "constraint" | "closeOnBudget"> {
   return { ...(constraint && { constraint }), ...(given.close_on_budget && { closeOnBudget: true }) };
 }
-
-/** What a tool call must look like, for requests that demand one or offer strict tools. */
-export interface ToolDemand {
-  tools: readonly { name: string; parameters: unknown; strict: boolean }[];
-  /** At least one call and nothing else; null: text with calls in it. */
-  required: boolean;
-  /** No second call. */
-  single: boolean;
-}
-
-const CALL_OPEN = "<tool_call>";
-const CALL_CLOSE = "}\n</tool_call>";
-
-/** Calls as Qwen and Hermes models write them (core/tool-calls.ts), as a structural tag. */
-export function toolConstraint({ tools, required, single }: ToolDemand): Constraint {
-  const tags = tools.map(({ name, parameters, strict }) => ({
-    begin: `${CALL_OPEN}\n{"name": ${JSON.stringify(name)}, "arguments": `,
-    // A call that was demanded is held to its parameters; of one that was offered only strict tools ask for it.
-    content: { type: "json_schema", json_schema: required || strict ? (parameters ?? ANY_ARGUMENTS) : ANY_ARGUMENTS },
-    end: CALL_CLOSE,
-  }));
-  const format = required
-    ? { type: "tags_with_separator", tags, separator: "\n", at_least_one: true, stop_after_first: single }
-    : { type: "triggered_tags", triggers: [CALL_OPEN], tags, stop_after_first: single };
-  return { type: "structuralTag", tag: { type: "structural_tag", format } };
-}
-
-const ANY_ARGUMENTS = { type: "object" };
 
 /** @throws SglangError UNSUPPORTED when a request has both a constraint and tools whose calls must be enforced */
 export function refuseBoth(constraint: Constraint | undefined, demand: ToolDemand | null): void {

@@ -1,8 +1,9 @@
 /** Body of /v1/chat/completions -> engine request. */
 import { z } from "zod";
 import type { GenerateRequest, Prompt, ReasoningRequest, ToolDefinition } from "../core/protocol.js";
+import { type ToolDemand, toolConstraint } from "../core/tool-constraint.js";
 import { toMessages, toTools } from "./chat-messages.js";
-import { constraintFields, refuseBoth, type ToolDemand, toOpenAiConstraint, toolConstraint } from "./constraints.js";
+import { constraintFields, refuseBoth, toOpenAiConstraint } from "./constraints.js";
 import type { ServerContext } from "./context.js";
 import { jsonObject, text } from "./fields.js";
 import { cacheNamespace, checkTokenIds } from "./generate-request.js";

@@ -289,6 +289,22 @@ export function runBackendContract({ name, declares, create }: BackendContract):
       });
     }
 
+    if (declares.tools) {
+      it.each<[BackendGenerateRequest["toolChoice"]]>([["required"], [{ name: "add" }]])(
+        "demands calls (toolChoice: %j)",
+        async (toolChoice) => {
+          const toolCalls = [{ id: "call_a", name: "add", arguments: '{"a":1}' }];
+          const { backend, sent } = await start(one([], { toolCalls, finish: "toolCalls" }));
+          const deltas = await collect(backend.generate(requestOf(backend, { tools: TOOLS, toolChoice })));
+          expect(deltas.flatMap(({ toolCalls: found = [] }) => found)).toMatchObject([
+            { function: { name: "add", arguments: '{"a":1}' } },
+          ]);
+          expect(deltas.at(-1)?.finish).toBe("toolCalls");
+          expect(sent()).toBe(1);
+        },
+      );
+    }
+
     if (declares.reasoning) {
       it.each([true, false])("keeps reasoning apart (stream: %s)", async (stream) => {
         const { backend } = await start(one(["Four."], { reasoning: "Two and two." }));

@@ -104,7 +104,7 @@ describe("the engine as a backend", () => {
     });
   });
 
-  it("takes tools unless told not to, and cannot force a call", async () => {
+  it("takes tools unless told not to, and forces calls only where it knows how they are written", async () => {
     const tools = [{ type: "function" as const, function: { name: "add" } }];
     expect(engineBackend(engine).capabilities.tools).toBe(true);
     expect(engineBackend(engine, { toolParser: null }).capabilities.tools).toBe(false);
@@ -116,6 +116,51 @@ describe("the engine as a backend", () => {
     expect(engine.requests[0].prompt).not.toHaveProperty("tools");
     await collect(backend.generate(requestOf(backend, { tools })));
     expect(engine.requests[1]).toMatchObject({ prompt: { tools }, samplingParams: { skipSpecialTokens: false } });
+  });
+
+  it("holds calls to what was demanded of them", async () => {
+    const add = {
+      type: "function" as const,
+      function: { name: "add", parameters: { type: "object", required: ["a"] } },
+    };
+    const strict = { ...add, function: { ...add.function, name: "sub", strict: true } };
+    const backend = engineBackend(engine);
+    const ask = (rest: object) => collect(backend.generate(requestOf(backend, { tools: [add, strict], ...rest })));
+    await ask({ toolChoice: "required" });
+    await ask({ toolChoice: { name: "sub" } });
+    await ask({});
+    await ask({ tools: [add] });
+    const tags = (name: string, parameters: object) => ({
+      begin: `<tool_call>\n{"name": "${name}", "arguments": `,
+      content: { type: "json_schema", json_schema: parameters },
+      end: "}\n</tool_call>",
+    });
+    const { parameters } = add.function;
+    const formats = engine.requests.map(({ constraint }) => constraint);
+    expect(formats.slice(0, 3)).toMatchObject([
+      {
+        tag: {
+          format: {
+            type: "tags_with_separator",
+            tags: [tags("add", parameters), tags("sub", parameters)],
+            stop_after_first: false,
+          },
+        },
+      },
+      { tag: { format: { type: "tags_with_separator", tags: [tags("sub", parameters)], stop_after_first: true } } },
+      { tag: { format: { type: "triggered_tags", tags: [tags("add", { type: "object" }), tags("sub", parameters)] } } },
+    ]);
+    expect(formats[3]).toBeUndefined();
+    // The template shows the model nothing of strictness, and all the tools there are.
+    expect(engine.requests[1].prompt).toMatchObject({
+      tools: [add, { type: "function", function: { name: "sub", parameters } }],
+    });
+    const refused = [
+      ask({ toolChoice: { name: "mul" } }),
+      ask({ tools: [], toolChoice: "required" }),
+      ask({ toolChoice: "required", constraint: { type: "regex", pattern: "a" } }),
+    ];
+    for (const one of refused) await expect(one).rejects.toMatchObject({ capability: "tools" });
   });
 
   it("declares no turns for a model without a chat template", () => {

@@ -11,7 +11,9 @@ it.each(readdirSync(folder))("backends/%s imports nothing that a browser lacks",
   expect(
     imported.filter(
       (path) =>
-        !/^\.\/|^\.\.\/[^.]|^\.\.\/\.\.\/core\/(errors|reasoning|protocol|sampling-params|tool-calls)\.js$/.test(path),
+        !/^\.\/|^\.\.\/[^.]|^\.\.\/\.\.\/core\/(errors|reasoning|protocol|sampling-params|tool-calls|tool-constraint)\.js$/.test(
+          path,
+        ),
     ),
   ).toEqual([]);
   expect(source).not.toMatch(/\b(Buffer|setImmediate|__dirname)\b/);

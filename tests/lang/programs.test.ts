@@ -370,6 +370,18 @@ describe("programs of SGLang's tests", () => {
     expect(JSON.stringify(messages[5].content)).toContain("does not fit its schema at a");
   });
 
+  it("tools: a call that is demanded is demanded once", async () => {
+    const backend = new FakeBackend({ answers: [{ toolCalls: [{ name: "now", arguments: {} }] }, "Noon."] });
+    const ask = program(async (s) => {
+      s.user("What time is it?");
+      const now = { description: "The time.", strict: true, execute: () => "12:00" };
+      return s.assistant(gen({ tools: { now }, toolChoice: "required" }));
+    });
+    expect((await ask.run({ backend })).value).toBe("Noon.");
+    expect(backend.requests.map(({ toolChoice }) => toolChoice)).toEqual(["required", undefined]);
+    expect(backend.requests[0].tools).toMatchObject([{ function: { name: "now", strict: true } }]);
+  });
+
   it("tools by hand: the program answers the calls itself", async () => {
     const backend = new FakeBackend({ answers: [{ toolCalls: [{ name: "now", arguments: {} }] }, "Noon."] });
     const ask = program(async (s) => {

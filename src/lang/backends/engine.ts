@@ -11,10 +11,12 @@ import type {
   GenerateRequest,
   Prompt,
   TokenLogprob,
+  ToolDefinition,
   Usage,
 } from "../../core/protocol.js";
 import type { ReasoningFormat } from "../../core/reasoning.js";
 import { ToolCallParser } from "../../core/tool-calls.js";
+import { type ToolDemand, toolConstraint } from "../../core/tool-constraint.js";
 import { BackendError, CapabilityError } from "../errors.js";
 import { healedStart } from "../token-healing.js";
 import {
@@ -71,6 +73,8 @@ class EngineBackend implements Backend {
   readonly countTokens?: (text: string) => number;
   readonly #engine: EngineLike;
   readonly #toolParser: ((toolNames: readonly string[]) => ToolParser) | null;
+  /** It is known how calls are written. */
+  readonly #enforcesCalls: boolean;
   readonly #extraKey: string | undefined;
 
   constructor(engine: EngineLike, options: EngineBackendOptions) {
@@ -78,6 +82,7 @@ class EngineBackend implements Backend {
     this.#engine = engine;
     const { toolParser = (names) => new ToolCallParser(names), extraKey } = options;
     this.#toolParser = toolParser;
+    this.#enforcesCalls = options.toolParser === undefined;
     this.#extraKey = extraKey;
     this.name = `engine(${servedModelName})`;
     this.model = servedModelName;
@@ -103,10 +108,10 @@ class EngineBackend implements Backend {
     requireGenerate(this, request);
     refuseToolsInText(this.name, request);
     const { sampling, constraint, reasoning, logprobs, stream, signal, toolChoice = "auto" } = request;
-    if (toolChoice !== "auto" && toolChoice !== "none")
-      throw new CapabilityError(this.name, "tools", "it cannot force a tool call; leave toolChoice at auto.");
     const tools = toolChoice === "none" ? [] : (request.tools ?? []);
     const names = tools.map((tool) => tool.function.name);
+    const demand = this.#demand(request, tools);
+    const held = demand ? toolConstraint(demand) : constraint && toConstraint(constraint);
     const answers = Array.from(
       { length: sampling.n ?? this.#engine.model.preferredSamplingParams.n ?? 1 },
       () => new Answer(names.length > 0 ? (this.#toolParser?.(names) ?? null) : null),
@@ -116,8 +121,8 @@ class EngineBackend implements Backend {
       prompt: toPrompt(request.prompt, tools),
       // Some models mark their tool tags as special tokens; without them the calls could not be found.
       samplingParams: { ...(names.length > 0 && { skipSpecialTokens: false }), ...sampling },
-      ...(constraint && { constraint: toConstraint(constraint) }),
-      ...(reasoning && { reasoning: { format: forRequest(reasoning, names.length > 0 && !constraint) } }),
+      ...(held && { constraint: held }),
+      ...(reasoning && { reasoning: { format: forRequest(reasoning, names.length > 0 && !held) } }),
       ...(logprobs && { logprobs: { startLen: -1, topNum: logprobs.top } }),
       stream,
       signal,
@@ -188,6 +193,32 @@ class EngineBackend implements Backend {
     const alone = await this.#prefill({ inputIds: full.ids.slice(seam) }, signal, 0);
     usages.push(alone.usage);
     return { tokens, unconditional: alone.input.map(([logprob]) => logprob) };
+  }
+
+  /** What calls are held to; null: the model may call as it likes. */
+  #demand(
+    { toolChoice = "auto", constraint }: BackendGenerateRequest,
+    tools: readonly ToolDefinition[],
+  ): ToolDemand | null {
+    const required = toolChoice !== "auto" && toolChoice !== "none";
+    if (!required && !tools.some((tool) => tool.function.strict)) return null;
+    const refuse = (why: string) => new CapabilityError(this.name, "tools", why);
+    if (!this.#enforcesCalls)
+      throw refuse("it does not know how calls for its toolParser are written; leave out strict and toolChoice.");
+    if (constraint) throw refuse("an answer cannot be held to tool calls and to another constraint at once.");
+    const named = typeof toolChoice === "object" ? toolChoice.name : null;
+    const held = tools.filter((tool) => named === null || tool.function.name === named);
+    if (held.length === 0) {
+      const names = tools.map((tool) => tool.function.name).join(", ") || "none";
+      throw refuse(
+        `toolChoice asks for ${named === null ? "a call" : JSON.stringify(named)}, and its tools are ${names}.`,
+      );
+    }
+    return {
+      tools: held.map(({ function: { name, parameters, strict = false } }) => ({ name, parameters, strict })),
+      required,
+      single: named !== null,
+    };
   }
 
   /** Computes (and caches) a prompt without an answer. `startLen`: first position whose logprob is wanted. */
@@ -303,9 +334,14 @@ function toPrompt(prompt: BackendPrompt, tools: BackendGenerateRequest["tools"] 
   if (prompt.type === "text") return { text: textOf(prompt.parts) };
   return {
     messages: prompt.messages.map(toMessage),
-    ...(tools.length > 0 && { tools }),
+    ...(tools.length > 0 && { tools: tools.map(shown) }),
     ...(prompt.continueFinal && { continueFinalMessage: true }),
   };
+}
+
+/** `strict` is no part of what a template shows the model. */
+function shown({ type, function: { strict: _, ...described } }: ToolDefinition): ToolDefinition {
+  return { type, function: described };
 }
 
 function toMessage({ role, content, toolCalls, toolCallId, name }: PromptMessage): ChatMessage {

@@ -1,4 +1,4 @@
-/** `separateReasoning` where the backend keeps the thinking apart: the engine, and servers with a reasoning parser. */
+/** Demanded calls, and `separateReasoning` where the backend keeps the thinking apart: the engine, and servers with a reasoning parser. */
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -10,7 +10,7 @@ import type { BackendPrompt } from "../../src/lang/backends/backend.js";
 import { endpointBackend } from "../../src/lang/backends/endpoint.js";
 import { engineBackend } from "../../src/lang/backends/engine.js";
 import { CapabilityError } from "../../src/lang/errors.js";
-import { gen, program } from "../../src/lang/index.js";
+import { gen, program, tool } from "../../src/lang/index.js";
 import { Engine } from "../../src/runtime/engine.js";
 import { writeTinyModel } from "../../src/testing/index.js";
 import { collect, one, requestOf } from "../contracts/backend.js";
@@ -34,6 +34,27 @@ describe("over a tiny random model", () => {
   });
 
   const Point = z.object({ x: z.int().min(0).max(9), on: z.boolean() });
+
+  it("calls that are demanded come, and their arguments fit", async () => {
+    const backend = engineBackend(engine);
+    for (let seed = 0; seed < 4; seed++) {
+      const ask = program(async (s) => {
+        s.user("Where?");
+        const tools = { point: tool({ parameters: Point }), other: tool({ parameters: z.object({ a: z.boolean() }) }) };
+        const toolChoice = seed % 2 === 0 ? "required" : { name: "point" };
+        const call = s.assistant(gen({ tools, toolChoice, maxTokens: 400 }));
+        return (await call.meta()).toolCalls;
+      });
+      const { value } = await ask.run({ backend, temperature: 1, seed });
+      expect(value.length).toBeGreaterThan(0);
+      for (const { function: called } of value) {
+        const args: unknown = JSON.parse(called.arguments as string);
+        if (called.name === "point") expect(Point.safeParse(args).success).toBe(true);
+        else expect(args).toEqual({ a: expect.any(Boolean) });
+      }
+      if (seed % 2 === 1) expect(value.map((call) => call.function.name)).toEqual(["point"]);
+    }
+  });
 
   it("a schema holds for what comes after the thinking, and the thinking is a variable", async () => {
     const ask = program(async (s) => {
