@@ -19,6 +19,7 @@ const QUEUE_BUCKETS = [
   500, 600, 700, 800, 900, 1000, 1200, 1400, 1600, 1800, 2000, 2500, 3000,
 ];
 const TOKEN_BUCKETS = [1, 8, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536, 131072];
+const COMPILE_BUCKETS = [0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60];
 const RETRACTION_BUCKETS = [0, 1, 2, 3, 4, 5, 10, 20, 50, 100];
 
 /** Where a request's time goes, by SGLang's names. */
@@ -63,6 +64,11 @@ const COUNTERS: readonly Reading[] = [
   ["num_preempted_requests_total", "Requests that gave way to a higher priority.", (s) => s.counters.preemptions],
   ["num_grammar_total", "Requests with a constraint.", (s) => s.grammar.requests],
   ["num_grammar_cache_hit_total", "Requests whose grammar was compiled before.", (s) => s.grammar.cacheHits],
+  [
+    "num_grammar_cache_miss_total",
+    "Requests whose grammar was not at hand.",
+    (s) => s.grammar.requests - s.grammar.cacheHits,
+  ],
   ["num_grammar_aborted_total", "Requests aborted while they waited for their grammar.", (s) => s.grammar.aborted],
   ["num_grammar_timeout_total", "Grammars that took too long to compile.", (s) => s.grammar.timedOut],
   ["num_grammar_refused_total", "Requests whose grammar was refused, time-outs included.", (s) => s.grammar.refused],
@@ -147,6 +153,19 @@ export class EngineMetrics {
     this.#promptTokens = histogram("prompt_tokens_histogram", "Prompt tokens per request.", TOKEN_BUCKETS);
     this.#generationTokens = histogram("generation_tokens_histogram", "Generated tokens per answer.", TOKEN_BUCKETS);
     this.#retractions = histogram("num_retractions", "Retractions per answer.", RETRACTION_BUCKETS);
+    let seen = 0;
+    new Histogram({
+      name: "sglang:grammar_compilation_time_seconds",
+      help: "Seconds it took to compile a grammar, waiting included.",
+      buckets: COMPILE_BUCKETS,
+      registers,
+      collect() {
+        const { compiled, latestCompileSeconds } = stats().grammar;
+        const fresh = Math.min(compiled - seen, latestCompileSeconds.length);
+        for (const seconds of latestCompileSeconds.slice(latestCompileSeconds.length - fresh)) this.observe(seconds);
+        seen = compiled;
+      },
+    });
     this.#stages = new Histogram({
       name: "sglang:per_stage_req_latency_seconds",
       help: "Seconds of each stage of a request.",

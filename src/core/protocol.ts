@@ -74,6 +74,8 @@ export interface ReasoningRequest {
   separate?: boolean;
 }
 
+export type JumpForward = "verified" | "forced";
+
 export interface GenerateRequest {
   prompt: Prompt;
   samplingParams?: Partial<SamplingParams>;
@@ -84,6 +86,12 @@ export interface GenerateRequest {
   reasoning?: ReasoningRequest;
   /** With a constraint: steer the answer so that it is complete within maxNewTokens. @default false */
   closeOnBudget?: boolean;
+  /**
+   * With a constraint, text that the grammar forces. `verified`: the model decides in which tokens it comes, so the answer is
+   * the one without jump-forward. `forced`: it comes in the tokens the tokenizer would write, unseen by the model: fewer
+   * steps, and an answer whose probabilities are not quite the model's own. @default "verified"
+   */
+  jumpForward?: JumpForward;
   /** Request id; made up when absent. With n > 1 answer i is `${rid}_${i}`. Must not be in use. */
   rid?: string;
   /** Ask for logprobs; absent = none. */
@@ -323,6 +331,8 @@ export interface EngineStats {
     /** Grammars compiled, and the seconds that took, waiting included. */
     compiled: number;
     compileSeconds: number;
+    /** Seconds of the latest compilations, the last one last. */
+    latestCompileSeconds: readonly number[];
     refused: number;
     /** Of the grammars, those that took too long to compile. */
     timedOut: number;

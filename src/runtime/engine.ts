@@ -58,6 +58,7 @@ const NO_GRAMMARS: EngineStats["grammar"] = {
   cacheHits: 0,
   compiled: 0,
   compileSeconds: 0,
+  latestCompileSeconds: [],
   refused: 0,
   timedOut: 0,
   aborted: 0,
@@ -331,11 +332,12 @@ export class Engine implements EngineApi {
 
   /** The grammar of a request's constraint; null without one. */
   #compile(
-    { constraint, closeOnBudget }: GenerateRequest,
+    { constraint, closeOnBudget, jumpForward }: GenerateRequest,
     call: GenerateCall,
     thinking: ReasoningFormat | null,
   ): Promise<CompiledGrammar> | null {
     if (!constraint) {
+      if (jumpForward === "forced") throw invalidField("jump_forward", "left out without a constraint", jumpForward);
       if (closeOnBudget) throw invalidField("close_on_budget", "left out without a constraint", closeOnBudget);
       return null;
     }
@@ -448,7 +450,10 @@ export class Engine implements EngineApi {
             maxNewTokens,
             minNewTokens: params.minNewTokens,
             closeOnBudget: request.closeOnBudget ?? false,
-            tokenizer: this.config.disableJumpForward ? null : this.tokenizer,
+            tokenizer: this.tokenizer,
+            drafts: !this.config.disableJumpForward,
+            forced: request.jumpForward === "forced",
+            promptIds: ids,
           }),
         }),
         receivedAt,

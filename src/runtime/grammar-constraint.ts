@@ -2,7 +2,13 @@
  * The grammar of one answer, step by step: which tokens may come next, and what each token that came makes of it.
  * The matcher stays with its request through retraction: it has read exactly the request's output.
  */
-import { type CompiledGrammar, forcedTokens, type Matcher, type TextEncoding } from "../grammar/index.js";
+import {
+  type CompiledGrammar,
+  forcedTokens,
+  type Matcher,
+  type TextEncoding,
+  type Vocabulary,
+} from "../grammar/index.js";
 import type { TokenMask } from "./mask-table.js";
 import type { ReqConstraint } from "./request.js";
 
@@ -15,8 +21,14 @@ export interface GrammarConstraintOptions {
   minNewTokens: number;
   /** Steer to a complete text within maxNewTokens. */
   closeOnBudget: boolean;
-  /** Writes forced text as tokens, for jump-forward; null = no drafts. */
-  tokenizer: TextEncoding | null;
+  /** Writes forced text as tokens. */
+  tokenizer: TextEncoding;
+  /** Forced text is computed in one step where there is any. */
+  drafts: boolean;
+  /** Forced text comes in the tokenizer's own tokens, whatever the model would choose. */
+  forced: boolean;
+  /** The prompt, or its end. */
+  promptIds: readonly number[];
 }
 
 /** Tokens before forced text that decide how it is written. */
@@ -28,53 +40,84 @@ const MAX_DRAFTS = 4096;
 /** By grammar, then by configuration and the tokens before: the same keys are written again and again. */
 const drafts = new WeakMap<CompiledGrammar, Map<string, readonly number[]>>();
 const NO_TOKENS: readonly number[] = [];
+/** Masks of one token that are kept. */
+const MAX_SINGLE = 512;
 
 export class GrammarConstraint implements ReqConstraint {
   readonly #matcher: Matcher;
   readonly #options: GrammarConstraintOptions;
+  /** The last tokens, the prompt's among them. */
+  #context: readonly number[];
   #count = 0;
 
   constructor(grammar: CompiledGrammar, options: GrammarConstraintOptions) {
     this.#matcher = grammar.matcher({ maxBlankTokens: MAX_BLANK_TOKENS });
     this.#options = options;
+    this.#context = options.promptIds.slice(-CONTEXT_TOKENS);
   }
 
   mask(ahead: readonly number[] = NO_TOKENS): TokenMask {
-    const { closeOnBudget, maxNewTokens, minNewTokens } = this.#options;
+    const { closeOnBudget, maxNewTokens, minNewTokens, forced } = this.#options;
     const matcher = this.#matcher;
     const count = this.#count + ahead.length;
     const before = matcher.length;
     for (const id of ahead) matcher.acceptToken(id);
     const mask = matcher.mask(closeOnBudget ? maxNewTokens - count : undefined);
+    const next = forced ? this.#expected([...this.#context, ...ahead].slice(-CONTEXT_TOKENS))[0] : undefined;
     matcher.rollback(matcher.length - before);
+    // A budget may have no room for the tokenizer's way to write it.
+    if (next !== undefined && ((mask[next >> 5] as number) >>> (next & 31)) & 1) return onlyMask(matcher.grammar, next);
     return count < minNewTokens ? withoutEnds(mask, matcher) : mask;
   }
 
   draft(ids: Int32Array): readonly number[] {
-    const { tokenizer } = this.#options;
+    if (!this.#options.drafts) return NO_TOKENS;
+    return this.#expected(Array.from(ids.subarray(Math.max(0, ids.length - CONTEXT_TOKENS))));
+  }
+
+  accept(id: number): void {
+    this.#count++;
+    this.#context = [...this.#context, id].slice(-CONTEXT_TOKENS);
+    if (!this.#matcher.acceptToken(id)) {
+      throw new Error(`Token ${id} was sampled, but the request's grammar does not allow it.`);
+    }
+  }
+
+  /** The tokens in which the tokenizer would write what the grammar forces after `context`; often none. */
+  #expected(context: readonly number[]): readonly number[] {
     const { grammar, configuration } = this.#matcher;
-    if (!tokenizer || configuration < 0 || grammar.automaton.forcedByte(configuration) < 0) return NO_TOKENS;
+    if (configuration < 0 || grammar.automaton.forcedByte(configuration) < 0) return NO_TOKENS;
     let known = drafts.get(grammar);
     if (!known || known.size >= MAX_DRAFTS) {
       known = new Map();
       drafts.set(grammar, known);
     }
-    const context = Array.from(ids.subarray(Math.max(0, ids.length - CONTEXT_TOKENS)));
     const key = `${configuration} ${context.join(" ")}`;
     let draft = known.get(key);
     if (!draft) {
-      draft = forcedTokens(this.#matcher, tokenizer, context).slice(0, MAX_DRAFT);
+      draft = forcedTokens(this.#matcher, this.#options.tokenizer, context).slice(0, MAX_DRAFT);
       known.set(key, draft);
     }
     return draft;
   }
+}
 
-  accept(id: number): void {
-    this.#count++;
-    if (!this.#matcher.acceptToken(id)) {
-      throw new Error(`Token ${id} was sampled, but the request's grammar does not allow it.`);
-    }
+/** Masks of one token, remembered like the others. */
+const single = new WeakMap<Vocabulary, Map<number, Int32Array>>();
+
+function onlyMask({ vocabulary }: CompiledGrammar, id: number): Int32Array {
+  let known = single.get(vocabulary);
+  if (!known || known.size >= MAX_SINGLE) {
+    known = new Map();
+    single.set(vocabulary, known);
   }
+  let mask = known.get(id);
+  if (!mask) {
+    mask = new Int32Array(vocabulary.maskWords);
+    mask[id >> 5] = 1 << (id & 31);
+    known.set(id, mask);
+  }
+  return mask;
 }
 
 /** Masks without their end tokens; the mask itself where nothing else is allowed. Remembered: they are compared by identity. */

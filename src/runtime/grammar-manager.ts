@@ -13,6 +13,8 @@ import type { TimeSlices } from "./time-slices.js";
 
 type AnswerSpec = Exclude<GrammarSpec, { kind: "grammar" | "after_thinking" }>;
 
+/** Compilations whose time is remembered, for who looks in between. */
+const MAX_LATEST = 1024;
 /** Grammars kept. */
 const MAX_GRAMMARS = 512;
 
@@ -40,7 +42,9 @@ export class GrammarManager {
     timedOut: 0,
     aborted: 0,
     compileSeconds: 0,
+    latestCompileSeconds: [],
   };
+  readonly #latest: number[] = [];
 
   /**
    * Builds what all grammars of a vocabulary share, which takes a few hundred milliseconds for a large one.
@@ -62,7 +66,7 @@ export class GrammarManager {
   }
 
   stats(): EngineStats["grammar"] {
-    return { ...this.#stats, timedOut: this.#trials.timedOut };
+    return { ...this.#stats, latestCompileSeconds: [...this.#latest], timedOut: this.#trials.timedOut };
   }
 
   /**
@@ -118,7 +122,10 @@ export class GrammarManager {
     await this.#trials.run(spec);
     const grammar = await this.#slices.run(() => this.#compiler.compile(spec));
     this.#stats.compiled++;
-    this.#stats.compileSeconds += (performance.now() - started) / 1000;
+    const seconds = (performance.now() - started) / 1000;
+    this.#stats.compileSeconds += seconds;
+    this.#latest.push(seconds);
+    if (this.#latest.length > MAX_LATEST) this.#latest.shift();
     this.#remember(key, grammar);
     return grammar;
   }

@@ -8,7 +8,7 @@
  * A request has one constraint at most. What it says is checked by the grammar room when the engine compiles it.
  */
 import { z } from "zod";
-import type { Constraint, GenerateRequest } from "../core/protocol.js";
+import type { Constraint, GenerateRequest, JumpForward } from "../core/protocol.js";
 import type { ToolDemand } from "../core/tool-constraint.js";
 import { field, flag, list, SCHEMA_OBJECT, schemaOrText, TEXT, tagOrText, text } from "./fields.js";
 import { fieldPath, invalid, parseFields, type RefusedFields, shown, unsupported } from "./validation.js";
@@ -21,6 +21,8 @@ export const constraintShape = {
   structural_tag: tagOrText().nullish(),
   /** Our own: the answer is steered to be complete when its tokens run out. */
   close_on_budget: flag().nullish(),
+  /** Our own: who decides in which tokens forced text comes, the model or the tokenizer. */
+  jump_forward: z.enum(["verified", "forced"], { error: '"verified" or "forced"' }).nullish(),
 };
 
 const choices = () => field("a list of texts", list(TEXT));
@@ -163,9 +165,13 @@ function fromGrammar(grammar: string): Constraint {
 /** The fields of a GenerateRequest that hold a constraint. */
 export function constraintFields(
   constraint: Constraint | undefined,
-  given: { close_on_budget?: boolean | null },
-): Pick<GenerateRequest, "constraint" | "closeOnBudget"> {
-  return { ...(constraint && { constraint }), ...(given.close_on_budget && { closeOnBudget: true }) };
+  given: { close_on_budget?: boolean | null; jump_forward?: JumpForward | null },
+): Pick<GenerateRequest, "constraint" | "closeOnBudget" | "jumpForward"> {
+  return {
+    ...(constraint && { constraint }),
+    ...(given.close_on_budget && { closeOnBudget: true }),
+    ...(given.jump_forward && { jumpForward: given.jump_forward }),
+  };
 }
 
 /** @throws SglangError UNSUPPORTED when a request has both a constraint and tools whose calls must be enforced */

@@ -1,7 +1,7 @@
 /** Body of /generate -> engine requests. Field names and rules are SGLang's `GenerateReqInput`. */
 
 import { z } from "zod";
-import type { Constraint, GenerateRequest, LogprobRequest, Prompt } from "../core/protocol.js";
+import type { Constraint, GenerateRequest, JumpForward, LogprobRequest, Prompt } from "../core/protocol.js";
 import type { SamplingParams } from "../core/sampling-params.js";
 import { constraintFields, toConstraint } from "./constraints.js";
 import type { ServerContext } from "./context.js";
@@ -253,7 +253,12 @@ function toSampling(
   params: Record<string, unknown>,
   prefix: string,
   context: ServerContext,
-): { samplingParams: Partial<SamplingParams>; constraint?: Constraint; closeOnBudget?: boolean } {
+): {
+  samplingParams: Partial<SamplingParams>;
+  constraint?: Constraint;
+  closeOnBudget?: boolean;
+  jumpForward?: JumpForward;
+} {
   const given = parseFields(samplingParamsSchema, params, { prefix, refused: REFUSED_SAMPLING, hints: SAMPLING_HINTS });
   const samplingParams = nativeSampling(given);
   checkSampling(context, samplingParams, { prefix: `${prefix}.` });

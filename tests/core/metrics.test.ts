@@ -30,7 +30,9 @@ function chunk(tokens: number, totalMs: number, finishReason: FinishReason | nul
 const STOP: FinishReason = { type: "stop", matched: 0 };
 
 async function value(from: EngineMetrics, series: string): Promise<number> {
-  const line = (await from.render()).split("\n").find((text) => text.startsWith(`sglang:${series}{`));
+  const line = (await from.render())
+    .split("\n")
+    .find((text) => text.startsWith(`sglang:${series}${series.endsWith("}") ? " " : "{"}`));
   if (!line) throw new Error(`no series ${series}`);
   return Number(line.split(" ").at(-1));
 }
@@ -49,6 +51,24 @@ describe("engine metrics", () => {
     expect(await value(m, "inter_token_latency_seconds_sum")).toBeCloseTo(0.09);
     expect(await value(m, "e2e_request_latency_seconds_sum")).toBeCloseTo(0.345);
     expect(await value(m, "queue_time_seconds_sum")).toBeCloseTo(0.005);
+  });
+
+  it("count each compilation of a grammar once, whoever scrapes when", async () => {
+    const engine = new FakeEngine();
+    const grammar = {
+      ...engine.stats().grammar,
+      requests: 3,
+      cacheHits: 1,
+      compiled: 2,
+      latestCompileSeconds: [0.003, 0.3],
+    };
+    const m = new EngineMetrics({ modelName: "m", stats: () => ({ ...engine.stats(), grammar: { ...grammar } }) });
+    expect(await value(m, "num_grammar_cache_miss_total")).toBe(2);
+    grammar.compiled = 4;
+    grammar.latestCompileSeconds = [0.003, 0.3, 0.3, 7];
+    expect(await value(m, "grammar_compilation_time_seconds_count")).toBe(4);
+    expect(await value(m, "grammar_compilation_time_seconds_sum")).toBeCloseTo(7.603);
+    expect(await value(m, 'grammar_compilation_time_seconds_bucket{le="0.5",model_name="m"}')).toBe(3);
   });
 
   it("spread the time of an answer that comes in one chunk over its tokens", async () => {

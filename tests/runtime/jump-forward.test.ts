@@ -58,6 +58,7 @@ const request = fc.record({
   bias: fc.constantFrom<Record<number, number>>({}, {}, { 5: 3, 40: -100, 60: 100 }),
   logprobs: fc.constantFrom(undefined, { topNum: 2 }, { tokenIds: [3, 7] }),
   closeOnBudget: fc.boolean(),
+  jumpForward: fc.constantFrom("verified", "verified", "forced"),
 });
 
 type Asked = typeof request extends fc.Arbitrary<infer T> ? T : never;
@@ -76,7 +77,11 @@ function toRequest(asked: Asked): GenerateRequest {
       stop,
       logitBias: bias,
     },
-    ...(constraint && { constraint, closeOnBudget: asked.closeOnBudget }),
+    ...(constraint && {
+      constraint,
+      closeOnBudget: asked.closeOnBudget,
+      jumpForward: asked.jumpForward as "verified" | "forced",
+    }),
     ...(logprobs && { logprobs }),
   };
 }
@@ -132,4 +137,37 @@ it("forced text takes one step instead of one per token", async () => {
   expect(one.jumped).toBe(0);
   expect(jumping.jumped).toBeGreaterThan(0);
   expect(jumping.steps).toBeLessThanOrEqual(one.steps - jumping.jumped + 4);
+});
+
+it("forced text comes in the tokenizer's own tokens when the caller asks for it", async () => {
+  const engine = await load();
+  const text = "they have said that word";
+  const ask = async (jumpForward: "verified" | "forced") => {
+    const constraint: Constraint = { type: "regex", pattern: `[ab]: ${text}\\.[ab]` };
+    const samplingParams = { maxNewTokens: 80, temperature: 1.5, seed: 7 };
+    const before = engine.stats().counters;
+    const [{ ids, text: said }] = await collectAll(engine, {
+      prompt: { text: "Hello" },
+      samplingParams,
+      constraint,
+      jumpForward,
+    });
+    expect(said.slice(3)).toMatch(new RegExp(`^${text}\\.[ab]$`));
+    const { decodeSteps, jumpForwardTokens } = engine.stats().counters;
+    return { ids, steps: decodeSteps - before.decodeSteps, jumped: jumpForwardTokens - before.jumpForwardTokens };
+  };
+  const verified = await ask("verified");
+  const forced = await ask("forced");
+  const own = engine.tokenizer.encode(` ${text}`, false);
+  expect(forced.ids.join(" ")).toContain(own.join(" "));
+  // A random model likes other splits.
+  expect(verified.ids.length).toBeGreaterThan(forced.ids.length);
+  expect(forced.jumped).toBeGreaterThanOrEqual(own.length - 2);
+  expect(forced.steps).toBeLessThan(verified.steps);
+});
+
+it("forcing text needs a constraint", async () => {
+  const engine = await load();
+  const asked: GenerateRequest = { prompt: { text: "Hello" }, jumpForward: "forced" };
+  await expect(collectAll(engine, asked)).rejects.toMatchObject({ details: { field: "jump_forward" } });
 });

@@ -203,6 +203,7 @@ export class FakeEngine implements EngineApi {
         cacheHits: 0,
         compiled: 0,
         compileSeconds: 0,
+        latestCompileSeconds: [],
         refused: 0,
         timedOut: 0,
         aborted: 0,
