@@ -41,7 +41,6 @@ export class Automaton {
   readonly program: Program;
   readonly #lexemes: Lexemes;
   readonly #frames = new RecordTable();
-  readonly #closures: (Int32Array | undefined)[] = [];
   readonly #configurations = new RecordTable();
   /** Known transitions, by configuration: -1 unknown. Read directly by the mask walk, through `columns`. */
   readonly rows = new RowTable(MAX_ROW_ENTRIES);
@@ -50,8 +49,17 @@ export class Automaton {
   readonly #maxHeads: number;
   readonly #maxConfigurations: number;
   readonly start: number;
-  readonly #entering: number[] = [];
+  /** By frame: the configuration in which it comes next, or 0 when not known (nothing leads there). */
+  #entering = new Int32Array(256);
+  /** The heads being put together: flat pairs. */
   #heads: number[] = [];
+  /** Frames still to be looked at for a closure, and by frame the closure that saw it last. */
+  readonly #work: number[] = [];
+  #seen = new Int32Array(256);
+  #round = 0;
+  readonly #others = new Int32Array(8);
+  readonly #pair = [0, 0];
+  #found = 0;
 
   constructor(program: Program, root: number, limits: AutomatonLimits = {}) {
     this.program = program;
@@ -60,8 +68,7 @@ export class Automaton {
     this.#maxConfigurations = limits.maxConfigurations ?? 4_000_000;
     this.#frames.intern([-1, -1]);
     this.#configurations.intern([0]);
-    const first = this.#closure(this.#frames.intern([root, DONE]));
-    this.start = this.#intern(first[0] as number, Array.from(first.subarray(1)));
+    this.start = this.entering(this.#frame(root, DONE));
   }
 
   /** Configurations met so far. */
@@ -76,8 +83,10 @@ export class Automaton {
 
   /** Whether anything may follow. */
   continues(configuration: number): boolean {
-    const heads = Array.from(this.heads(configuration));
-    return heads.some((lexeme, i) => i % 2 === 0 && this.#lexemes.continues(lexeme));
+    const end = this.#configurations.end(configuration);
+    for (let i = this.#configurations.start(configuration) + 1; i < end; i += 2)
+      if (this.#lexemes.continues(this.#configurations.pool[i] as number)) return true;
+    return false;
   }
 
   /** The configuration after `byte`; {@link DEAD} when the text leaves the grammar. */
@@ -142,7 +151,7 @@ export class Automaton {
     }
     const classes = this.#lexemes.classes(pool[taker] as number);
     const alike = classes.members[classes.of[byte] as number] as Uint8Array;
-    const others = new Int32Array(8);
+    const others = this.#others.fill(0);
     for (let i = start; i < end; i += 2) {
       if (i === taker) continue;
       const bits = this.#lexemes.firstBits(pool[i] as number);
@@ -175,27 +184,46 @@ export class Automaton {
 
   /** The configuration in which `frame` comes next. */
   entering(frame: number): number {
-    let known = this.#entering[frame];
-    if (known === undefined) {
-      const closure = this.#closure(frame);
-      known = this.#configurations.intern(closure);
-      this.#entering[frame] = known;
-    }
-    return known;
+    if (frame < this.#entering.length && this.#entering[frame] !== 0) return this.#entering[frame] as number;
+    const made = this.#closure(frame);
+    if (frame >= this.#entering.length) this.#entering = grown(this.#entering, frame);
+    this.#entering[frame] = made;
+    return made;
   }
 
-  /** The configuration with some of the heads of another only, flat pairs in their order, and no end of the text. */
-  withHeads(heads: readonly number[]): number {
-    return this.#configurations.intern([0, ...heads]);
+  /** The configuration in which any of the frames of `heads[from..end)` comes next. */
+  enteringAny(heads: Int32Array, from: number, end: number): number {
+    const out = this.#heads;
+    const entered: number[] = [];
+    for (let i = from + 1; i < end; i += 2) entered.push(this.entering(heads[i] as number));
+    out.length = 0;
+    let accepts = 0;
+    for (const configuration of entered) accepts |= this.#addHeads(configuration);
+    return this.#intern(accepts);
+  }
+
+  /** Adds the heads of a configuration to those being put together. @returns 1 if the text may end there. */
+  #addHeads(configuration: number): number {
+    const start = this.#configurations.start(configuration);
+    const end = this.#configurations.end(configuration);
+    const { pool } = this.#configurations;
+    for (let i = start + 1; i < end; i++) this.#heads.push(pool[i] as number);
+    return pool[start] as number;
+  }
+
+  #frame(node: number, parent: number): number {
+    this.#pair[0] = node;
+    this.#pair[1] = parent;
+    return this.#frames.intern(this.#pair, 2);
   }
 
   /** The one byte that must come next, or -1 when there is a choice or the text may end here. */
   forcedByte(configuration: number): number {
     if (this.accepts(configuration)) return -1;
     let forced = -1;
-    const heads = Array.from(this.heads(configuration));
-    for (let i = 0; i < heads.length; i += 2) {
-      const only = this.#lexemes.onlyByte(heads[i] as number);
+    const end = this.#configurations.end(configuration);
+    for (let i = this.#configurations.start(configuration) + 1; i < end; i += 2) {
+      const only = this.#lexemes.onlyByte(this.#configurations.pool[i] as number);
       if (only < 0 || (forced >= 0 && only !== forced)) return -1;
       forced = only;
     }
@@ -206,54 +234,51 @@ export class Automaton {
     const lexemes = this.#lexemes;
     const start = this.#configurations.start(configuration);
     const end = this.#configurations.end(configuration);
+    // Frames that are entered first: what is put together in between would be lost.
+    for (let i = start + 1; i < end; i += 2) {
+      const lexeme = lexemes.next(this.#configurations.pool[i] as number, byte);
+      if (lexeme !== NEVER && lexemes.nullable(lexeme)) this.entering(this.#configurations.pool[i + 1] as number);
+    }
     const out = this.#heads;
     out.length = 0;
     let accepts = 0;
     for (let i = start + 1; i < end; i += 2) {
-      const pool = this.#configurations.pool;
+      const { pool } = this.#configurations;
       const parent = pool[i + 1] as number;
       const lexeme = lexemes.next(pool[i] as number, byte);
       if (lexeme === NEVER) continue;
       if (lexeme !== EPSILON) out.push(lexeme, parent);
-      if (lexemes.nullable(lexeme)) {
-        const closure = this.#closure(parent);
-        accepts |= closure[0] as number;
-        for (let k = 1; k < closure.length; k++) out.push(closure[k] as number);
-      }
+      if (lexemes.nullable(lexeme)) accepts |= this.#addHeads(this.entering(parent));
     }
-    return this.#intern(accepts, out);
+    return this.#intern(accepts);
   }
 
-  #intern(accepts: number, heads: number[]): number {
-    const sorted = heads.length <= 2 ? heads : sortPairs(heads);
-    if (sorted.length > 2 * this.#maxHeads) {
+  /** The configuration of the heads that were put together. */
+  #intern(accepts: number): number {
+    const heads = this.#heads;
+    sortPairs(heads);
+    if (heads.length > 2 * this.#maxHeads) {
       throw tooComplex(`can be understood in more than ${this.#maxHeads} ways at one place; make it less ambiguous`);
     }
-    sorted.unshift(accepts);
-    const id = this.#configurations.intern(sorted);
+    heads.unshift(accepts);
+    const id = this.#configurations.intern(heads);
     if (id > this.#maxConfigurations) throw tooComplex(`needs more than ${this.#maxConfigurations} configurations`);
     return id;
   }
 
-  /** `[accepts, lexeme, frame, ...]`: where reading starts when `frame` is next. Remembered per frame. */
-  #closure(frame: number): Int32Array {
-    const known = this.#closures[frame];
-    if (known !== undefined) return known;
+  /** Where reading starts when `frame` is next. */
+  #closure(frame: number): number {
     const { nodes } = this.program;
-    const seen = new Set([frame]);
-    const work = [frame];
-    const heads: number[] = [];
+    const work = this.#work;
+    work.length = 0;
+    this.#round++;
+    this.#found = 0;
+    this.#see(frame);
+    const heads = this.#heads;
+    heads.length = 0;
     let accepts = 0;
-    const push = (node: number, parent: number): void => {
-      if (!this.program.isProductive(node)) return;
-      const target = node === this.program.empty ? parent : this.#frames.intern([node, parent]);
-      if (!seen.has(target)) {
-        seen.add(target);
-        work.push(target);
-      }
-    };
     while (work.length > 0) {
-      if (seen.size > 4 * this.#maxHeads) {
+      if (this.#found > 4 * this.#maxHeads) {
         throw tooComplex(
           "expands without end before reading anything; remove left recursion and deep empty repetition",
         );
@@ -271,53 +296,97 @@ export class Automaton {
       switch (nodes.pool[start]) {
         case NodeKind.Lexeme:
           if (first !== EPSILON) heads.push(first, parent);
-          if (this.#lexemes.nullable(first) && !seen.has(parent)) {
-            seen.add(parent);
-            work.push(parent);
-          }
+          if (this.#lexemes.nullable(first)) this.#see(parent);
           break;
         case NodeKind.Sequence: {
           const rest = nodes.pool[start + 2] as number;
-          if (this.program.isProductive(rest)) push(first, this.#frames.intern([rest, parent]));
+          if (this.program.isProductive(rest)) this.#push(first, this.#frame(rest, parent));
           break;
         }
         case NodeKind.Choice: {
           const end = nodes.end(node);
-          for (let i = start + 1; i < end; i++) push(nodes.pool[i] as number, parent);
+          for (let i = start + 1; i < end; i++) this.#push(nodes.pool[i] as number, parent);
           break;
         }
         case NodeKind.Repeat: {
           const min = nodes.pool[start + 2] as number;
           const max = nodes.pool[start + 3] as number;
           const bound = max < 0 ? Number.POSITIVE_INFINITY : max - 1;
-          if (min === 0) push(this.program.empty, parent);
+          if (min === 0) this.#push(this.program.empty, parent);
           const rest = this.program.repeat(first, Math.max(0, min - 1), bound);
-          push(first, rest === this.program.empty ? parent : this.#frames.intern([rest, parent]));
+          this.#push(first, rest === this.program.empty ? parent : this.#frame(rest, parent));
           break;
         }
         default:
-          push(this.program.body(first), parent);
+          this.#push(this.program.body(first), parent);
       }
     }
-    const result = Int32Array.from([accepts, ...sortPairs(heads)]);
-    this.#closures[frame] = result;
-    return result;
+    return this.#intern(accepts);
+  }
+
+  /** Looks at a node and what comes after it, in the closure being made. */
+  #push(node: number, parent: number): void {
+    if (!this.program.isProductive(node)) return;
+    this.#see(node === this.program.empty ? parent : this.#frame(node, parent));
+  }
+
+  #see(frame: number): void {
+    if (frame >= this.#seen.length) this.#seen = grown(this.#seen, frame);
+    if (this.#seen[frame] === this.#round) return;
+    this.#seen[frame] = this.#round;
+    this.#found++;
+    this.#work.push(frame);
   }
 }
 
-/** Sorted pairs without repeats, in a new array. */
-function sortPairs(flat: readonly number[]): number[] {
+/** Pairs that are sorted by moving them one by one; more are sorted as numbers. */
+const FEW_PAIRS = 12;
+/** Above every frame: `lexeme * PAIR + frame` is exact and sorts as the pair does. */
+const PAIR = 2 ** 31;
+
+/** Sorts flat pairs and drops repeats, in place. */
+function sortPairs(flat: number[]): void {
   const count = flat.length >> 1;
-  const order = new Array<number>(count);
-  for (let i = 0; i < count; i++) order[i] = 2 * i;
-  order.sort((a, b) => (flat[a] as number) - (flat[b] as number) || (flat[a + 1] as number) - (flat[b + 1] as number));
-  const out: number[] = [];
-  for (const at of order) {
-    const lexeme = flat[at] as number;
-    const frame = flat[at + 1] as number;
-    if (out.length > 0 && out[out.length - 2] === lexeme && out[out.length - 1] === frame) continue;
-    out.push(lexeme, frame);
+  if (count <= 1) return;
+  if (count <= FEW_PAIRS) {
+    for (let i = 2; i < flat.length; i += 2) {
+      const lexeme = flat[i] as number;
+      const frame = flat[i + 1] as number;
+      let at = i;
+      for (; at > 0; at -= 2) {
+        const before = flat[at - 2] as number;
+        if (before < lexeme || (before === lexeme && (flat[at - 1] as number) <= frame)) break;
+        flat[at] = before;
+        flat[at + 1] = flat[at - 1] as number;
+      }
+      flat[at] = lexeme;
+      flat[at + 1] = frame;
+    }
+  } else {
+    const keys = new Float64Array(count);
+    for (let i = 0; i < count; i++) keys[i] = (flat[2 * i] as number) * PAIR + (flat[2 * i + 1] as number);
+    keys.sort();
+    for (let i = 0; i < count; i++) {
+      const key = keys[i] as number;
+      const lexeme = Math.floor(key / PAIR);
+      flat[2 * i] = lexeme;
+      flat[2 * i + 1] = key - lexeme * PAIR;
+    }
   }
+  let kept = 2;
+  for (let i = 2; i < flat.length; i += 2) {
+    if (flat[i] === flat[kept - 2] && flat[i + 1] === flat[kept - 1]) continue;
+    flat[kept] = flat[i] as number;
+    flat[kept + 1] = flat[i + 1] as number;
+    kept += 2;
+  }
+  flat.length = kept;
+}
+
+/** A copy with room for `index`. */
+function grown(array: Int32Array, index: number): Int32Array<ArrayBuffer> {
+  const out = new Int32Array(Math.max(2 * array.length, index + 1));
+  out.set(array);
   return out;
 }
 

@@ -3,118 +3,210 @@
  * token trie it may end so that a token can go on in what follows. Known per lexeme and vocabulary and shared by all
  * grammars: the inside of a JSON string is looked at once, not once for each place where a string may stand.
  *
- * Two short cuts make a new lexeme cheap. Runs of JSON-safe characters have precomputed masks where all of them are taken
- * up to some length. And a lexeme that soon behaves like another one (any key but these names, after a letter that none
- * of them has) is walked only where the two differ.
+ * Three short cuts make a new lexeme cheap. Bytes that must come are looked up in the trie. Runs of JSON-safe characters
+ * have precomputed masks where all of them are taken up to some length. And a lexeme that soon behaves like another one
+ * (any key but these names, after a letter that none of them has) is walked only where the two differ.
  */
 import { EPSILON, type Lexemes, NEVER } from "./lexeme.js";
-import type { TokenTrie, Vocabulary } from "./vocabulary.js";
+import { type DenseMask, hashOf } from "./mask-builder.js";
+import { childOf, type TokenTrie, type Vocabulary } from "./vocabulary.js";
 
 export interface LexemeMask {
-  /** Tokens after which the lexeme is unfinished or just complete: a mask, or ids when they are few. */
-  readonly tokens: Int32Array;
-  readonly isList: boolean;
+  /** Tokens after which the lexeme is unfinished or just complete: ids when they are few, else a mask. */
+  readonly list: Int32Array | undefined;
+  readonly dense: DenseMask | undefined;
   /** Nodes of `trie`, ascending, at which the lexeme may end and below which there are tokens. */
   readonly exits: Int32Array;
   readonly trie: TokenTrie;
 }
 
-/** Lexemes that take at most so many first bytes are walked with the configuration. */
+/** Lexemes that take at most so many first bytes are not compared with others. */
 const NARROW = 24;
-/** Bytes of masks kept before all are forgotten. */
-const MAX_BYTES = 128 * 1024 * 1024;
+/** Bytes of masks made since the last time those not asked for in between were forgotten. */
+const MAX_BYTES = 64 * 1024 * 1024;
 /** Bytes that show what a lexeme turns into after an ordinary beginning. */
 const PROBES = [0x71, 0x58, 0x37];
+
+const NO_NODES = new Int32Array(0);
 
 export class LexemeMasks {
   readonly #vocabulary: Vocabulary;
   readonly #lexemes: Lexemes;
-  readonly #masks = new Map<number, LexemeMask>();
-  readonly #alone: (boolean | undefined)[] = [];
+  #masks = new Map<number, LexemeMask>();
+  #older = new Map<number, LexemeMask>();
   #bytes = 0;
   readonly #path: Int32Array;
   readonly #basePath: Int32Array;
+  /** Row in the table of transitions, and classes of bytes, of each lexeme on the path. */
+  readonly #pathRows: Int32Array;
+  readonly #pathClasses: Uint8Array[];
+  #ids = new Int32Array(4_096);
+  #idCount = 0;
+  #exits: number[] = [];
 
   constructor(vocabulary: Vocabulary, lexemes: Lexemes) {
     this.#vocabulary = vocabulary;
     this.#lexemes = lexemes;
     this.#path = new Int32Array(vocabulary.longestToken + 1);
     this.#basePath = new Int32Array(vocabulary.longestToken + 1);
-  }
-
-  /**
-   * Whether the lexeme is worth looking at by itself among others: it takes many bytes, or may end here (white space and
-   * numbers do in many places).
-   */
-  standsAlone(lexeme: number): boolean {
-    let alone = this.#alone[lexeme];
-    if (alone === undefined) {
-      alone = this.#lexemes.nullable(lexeme) || countBits(this.#lexemes.firstBits(lexeme)) > NARROW;
-      this.#alone[lexeme] = alone;
-    }
-    return alone;
+    this.#pathRows = new Int32Array(vocabulary.longestToken + 1);
+    this.#pathClasses = new Array<Uint8Array>(vocabulary.longestToken + 1).fill(new Uint8Array(0));
   }
 
   of(lexeme: number): LexemeMask {
-    const known = this.#masks.get(lexeme);
+    let known = this.#masks.get(lexeme);
     if (known !== undefined) return known;
-    const saturated = this.#lexemes.saturated(lexeme, this.#vocabulary.longestToken);
-    const made = saturated === lexeme ? this.#make(lexeme) : this.of(saturated);
-    if (made.tokens.length > 0) this.#bytes += 4 * made.tokens.length;
+    known = this.#older.get(lexeme);
+    if (known === undefined) {
+      const saturated = this.#lexemes.saturated(lexeme, this.#vocabulary.longestToken);
+      known = saturated === lexeme ? this.#make(lexeme) : this.of(saturated);
+    }
+    this.#bytes += 64 + 4 * ((known.dense?.words.length ?? 0) + (known.list?.length ?? 0) + known.exits.length);
     if (this.#bytes > MAX_BYTES) {
-      this.#masks.clear();
+      this.#older = this.#masks;
+      this.#masks = new Map();
       this.#bytes = 0;
     }
-    this.#masks.set(lexeme, made);
-    return made;
+    this.#masks.set(lexeme, known);
+    return known;
   }
 
   #make(lexeme: number): LexemeMask {
-    if (countBits(this.#lexemes.firstBits(lexeme)) <= NARROW) {
-      const { trie } = this.#vocabulary;
-      const ids: number[] = [];
-      const exits = this.#walk(lexeme, trie, (id) => ids.push(id));
-      return { tokens: Int32Array.from(ids), isList: true, exits, trie };
+    const prefix = this.#lexemes.prefix(lexeme);
+    if (prefix !== undefined) return this.#afterPrefix(prefix.bytes, prefix.rest);
+    const { trie } = this.#vocabulary;
+    const first = this.#lexemes.firstBits(lexeme);
+    if (countBits(first) > NARROW) {
+      const base = this.#base(lexeme);
+      if (base >= 0) {
+        const known = this.of(base);
+        if (known.dense !== undefined) return this.#differing(lexeme, base, known.dense, known);
+      }
+      const reach = this.#lexemes.safeReach(lexeme);
+      if (reach.exact) {
+        const { unsafeTrie } = this.#vocabulary;
+        this.#walkAll(lexeme, unsafeTrie);
+        return this.#made(unsafeTrie, this.#vocabulary.safeMask(reach.length));
+      }
     }
-    const base = this.#base(lexeme);
-    if (base >= 0) return this.#differing(lexeme, base, this.of(base));
-    const { trie, tokens } = this.#beginning(lexeme);
-    const exits = this.#walk(lexeme, trie, (id) => {
-      tokens[id >> 5] = (tokens[id >> 5] as number) | (1 << (id & 31));
-    });
-    return { tokens, isList: false, exits, trie };
+    this.#walkAll(lexeme, trie);
+    return this.#made(trie, undefined);
   }
 
-  /** Calls `visit` for every token that stays inside the lexeme. @returns the exits. */
-  #walk(lexeme: number, trie: TokenTrie, visit: (id: number) => void): Int32Array {
-    const exits: number[] = [];
-    const { label, skip, token, size } = trie;
+  /** Tokens along bytes that must come, and those that go on behind them. */
+  #afterPrefix(bytes: readonly number[], rest: number): LexemeMask {
+    const { trie } = this.#vocabulary;
+    this.#start();
+    let node = -1;
+    for (const byte of bytes) {
+      node = childOf(trie, node, byte);
+      if (node < 0) return this.#made(trie, undefined);
+      const id = trie.token[node] as number;
+      if (id >= 0) this.#push(id);
+    }
+    const end = trie.skip[node] as number;
+    if (end > node + 1) {
+      if (this.#lexemes.nullable(rest)) this.#exits.push(node);
+      if (rest !== EPSILON) {
+        this.#enter(bytes.length, rest);
+        this.#walk(trie, node + 1, end);
+      }
+    }
+    return this.#made(trie, undefined);
+  }
+
+  #start(): void {
+    this.#idCount = 0;
+    this.#exits = [];
+  }
+
+  #push(id: number): void {
+    if (this.#idCount === this.#ids.length) {
+      const grown = new Int32Array(2 * this.#ids.length);
+      grown.set(this.#ids);
+      this.#ids = grown;
+    }
+    this.#ids[this.#idCount++] = id;
+  }
+
+  /** What the walk has found, beside the tokens of `known`. */
+  #made(trie: TokenTrie, known: Int32Array | undefined): LexemeMask {
+    const ids = this.#ids.subarray(0, this.#idCount);
+    const exits = this.#exits.length === 0 ? NO_NODES : Int32Array.from(this.#exits);
+    if (known === undefined && 4 * ids.length <= this.#vocabulary.maskWords)
+      return { list: ids.slice(), dense: undefined, exits, trie };
+    const words = known?.slice() ?? new Int32Array(this.#vocabulary.maskWords);
+    for (let i = 0; i < ids.length; i++) {
+      const id = ids[i] as number;
+      words[id >> 5] = (words[id >> 5] as number) | (1 << (id & 31));
+    }
+    return { list: undefined, dense: { words, hash: hashOf(words) }, exits, trie };
+  }
+
+  /** Finds all tokens of `trie` that stay inside the lexeme, and its exits. */
+  #walkAll(lexeme: number, trie: TokenTrie): void {
+    this.#start();
+    const first = this.#lexemes.firstBits(lexeme);
+    this.#enter(0, lexeme);
+    for (let byte = 0; byte < 256; byte++) {
+      if (((first[byte >> 5] as number) & (1 << (byte & 31))) === 0) continue;
+      const node = trie.first[byte] as number;
+      if (node >= 0) this.#walk(trie, node, trie.skip[node] as number);
+    }
+  }
+
+  #enter(depth: number, lexeme: number): void {
+    this.#path[depth] = lexeme;
+    this.#pathRows[depth] = this.#lexemes.rows.offset(lexeme);
+    this.#pathClasses[depth] = this.#lexemes.classes(lexeme).of;
+  }
+
+  /** The same for the nodes from `from` to `end`; the lexeme at their parent is on the path. */
+  #walk(trie: TokenTrie, from: number, end: number): void {
+    const { label, skip, token } = trie;
     const lexemes = this.#lexemes;
+    const { rows } = lexemes;
     const path = this.#path;
-    path[0] = lexeme;
-    for (let i = 0; i < size; ) {
+    const pathRows = this.#pathRows;
+    const pathClasses = this.#pathClasses;
+    let { table, resets } = rows;
+    for (let i = from; i < end; ) {
       const tag = label[i] as number;
       const depth = tag >> 8;
-      const to = lexemes.next(path[depth - 1] as number, tag & 255);
-      const end = skip[i] as number;
+      const byte = tag & 255;
+      const row = pathRows[depth - 1] as number;
+      let to = row < 0 ? -1 : (table[row + ((pathClasses[depth - 1] as Uint8Array)[byte] as number)] as number);
+      if (to < 0) {
+        to = lexemes.next(path[depth - 1] as number, byte);
+        table = rows.table;
+        if (rows.resets !== resets) {
+          resets = rows.resets;
+          for (let k = 0; k < depth; k++) pathRows[k] = rows.offset(path[k] as number);
+        } else pathRows[depth - 1] = rows.offset(path[depth - 1] as number);
+      }
+      const after = skip[i] as number;
       if (to === NEVER) {
-        i = end;
+        i = after;
         continue;
       }
+      const id = token[i] as number;
+      if (id >= 0) this.#push(id);
+      if (after === i + 1) {
+        i = after;
+        continue;
+      }
+      if (lexemes.nullable(to)) {
+        this.#exits.push(i);
+        if (to === EPSILON) {
+          i = after;
+          continue;
+        }
+      }
       path[depth] = to;
-      if ((token[i] as number) >= 0) visit(token[i] as number);
-      if (end > i + 1 && lexemes.nullable(to)) exits.push(i);
-      i = to === EPSILON ? end : i + 1;
+      pathRows[depth] = rows.offset(to);
+      pathClasses[depth] = lexemes.classes(to).of;
+      i++;
     }
-    return Int32Array.from(exits);
-  }
-
-  /** The trie that is left to walk, and the tokens known without walking. */
-  #beginning(lexeme: number): { trie: TokenTrie; tokens: Int32Array } {
-    const vocabulary = this.#vocabulary;
-    const reach = this.#lexemes.safeReach(lexeme);
-    if (!reach.exact) return { trie: vocabulary.trie, tokens: new Int32Array(vocabulary.maskWords) };
-    return { trie: vocabulary.unsafeTrie, tokens: vocabulary.safeMask(reach.length).slice() };
   }
 
   /** A lexeme that this one becomes after an ordinary byte and that all of them leave as it is; -1 if none. */
@@ -131,11 +223,11 @@ export class LexemeMasks {
   }
 
   /** The mask of `lexeme` from that of `base`: parts of the trie in which both lead to the same lexeme are taken over. */
-  #differing(lexeme: number, base: number, known: LexemeMask): LexemeMask {
+  #differing(lexeme: number, base: number, dense: DenseMask, known: LexemeMask): LexemeMask {
     const lexemes = this.#lexemes;
     const { trie } = known;
     const { label, skip, token, size } = trie;
-    const tokens = known.tokens.slice();
+    const words = dense.words.slice();
     const exits: number[] = [];
     let taken = 0;
     const path = this.#path;
@@ -162,13 +254,13 @@ export class LexemeMasks {
       const id = token[i] as number;
       if (id >= 0) {
         const bit = 1 << (id & 31);
-        const word = tokens[id >> 5] as number;
-        tokens[id >> 5] = to === NEVER ? word & ~bit : word | bit;
+        const word = words[id >> 5] as number;
+        words[id >> 5] = to === NEVER ? word & ~bit : word | bit;
       }
       if (to !== NEVER && end > i + 1 && lexemes.nullable(to)) exits.push(i);
       i++;
     }
-    return { tokens, isList: false, exits: Int32Array.from(exits), trie };
+    return { list: undefined, dense: { words, hash: hashOf(words) }, exits: Int32Array.from(exits), trie };
   }
 }
 

@@ -126,6 +126,11 @@ export class Lexemes {
     return ((this.#facts[lexeme] as number) & 1) !== 0;
   }
 
+  /** Known transitions by lexeme and class of byte: -1 unknown. For walks that read many. */
+  get rows(): RowTable {
+    return this.#rows;
+  }
+
   /** The lexeme after reading `byte`, or {@link NEVER} when no continuation can be accepted. */
   next(lexeme: number, byte: number): number {
     const rows = this.#rows;
@@ -308,6 +313,27 @@ export class Lexemes {
     const bits = this.#decideFirstBits(lexeme);
     this.#firstBits[lexeme] = bits;
     return bits;
+  }
+
+  /**
+   * The bytes that a lexeme must begin with, as far as they are written down in it, and the lexeme after them; undefined
+   * when it does not begin with such bytes.
+   */
+  prefix(lexeme: number): { readonly bytes: readonly number[]; readonly rest: number } | undefined {
+    const bytes: number[] = [];
+    let at = lexeme;
+    for (;;) {
+      const { pool } = this.#table;
+      const start = this.#table.start(at);
+      const isCat = pool[start] === Kind.Cat;
+      const first = isCat ? this.#table.start(pool[start + 1] as number) : start;
+      const lo = pool[first + 2] as number;
+      if (pool[first] !== Kind.Literals || (pool[first + 3] as number) !== lo + 1) break;
+      const text = (this.#literalLists[pool[first + 1] as number] as Uint8Array[])[lo] as Uint8Array;
+      for (let i = pool[first + 4] as number; i < text.length; i++) bytes.push(text[i] as number);
+      at = isCat ? (pool[start + 2] as number) : EPSILON;
+    }
+    return bytes.length === 0 ? undefined : { bytes, rest: at };
   }
 
   /** Bytes partitioned so that all of a class lead to the same lexeme. */

@@ -2,50 +2,21 @@
  * Token masks: which tokens may come next in a configuration. Exact by construction: bit `t` is set exactly when reading
  * the bytes of token `t` leads to a live configuration, and live configurations can be completed.
  *
- * A mask is the union over the heads of a configuration. For heads that stand alone or come up in
- * many places (the inside of a string, white space) it is known once per lexeme, for all grammars, which tokens stay
- * inside it and where in the trie it may end (`lexeme-masks.ts`); only what lies beyond those ends is walked. The others
- * (the names an object may have) are walked together, token trie along automaton.
+ * A mask is the union over the heads of a configuration. For each lexeme it is known, once for all grammars, which
+ * tokens stay inside it and where in the trie it may end (`lexeme-masks.ts`); only what lies beyond those ends is walked,
+ * token trie along automaton.
  *
  * Masks are remembered per configuration and interned by content: a runtime can keep each distinct mask once and refer
  * to it by number.
  */
 import { type Automaton, DEAD } from "./automaton.js";
 import { type LexemeMask, LexemeMasks } from "./lexeme-masks.js";
+import { type MaskBuilder, MaskPool } from "./mask-builder.js";
 import { ShortestEnd } from "./shortest-end.js";
 import type { TokenTrie, Vocabulary } from "./vocabulary.js";
 
-/** Distinct masks kept before all are forgotten. */
+/** Configurations whose mask is remembered before all are forgotten. */
 const MAX_MASKS = 4_096;
-
-export class MaskPool {
-  readonly #byHash = new Map<number, Int32Array[]>();
-  #count = 0;
-
-  /** Distinct masks held. */
-  get size(): number {
-    return this.#count;
-  }
-
-  /** The pooled mask with this content; `mask` itself becomes it when new. */
-  intern(mask: Int32Array): Int32Array {
-    let hash = 0;
-    for (let i = 0; i < mask.length; i++) hash = (Math.imul(hash, 31) + (mask[i] as number)) | 0;
-    const bucket = this.#byHash.get(hash);
-    if (bucket === undefined) this.#byHash.set(hash, [mask]);
-    else {
-      for (const candidate of bucket) if (equalWords(candidate, mask)) return candidate;
-      bucket.push(mask);
-    }
-    if (++this.#count > MAX_MASKS) this.clear();
-    return mask;
-  }
-
-  clear(): void {
-    this.#byHash.clear();
-    this.#count = 0;
-  }
-}
 
 export class Masks {
   readonly vocabulary: Vocabulary;
@@ -86,7 +57,7 @@ export class Masks {
   of(configuration: number): Int32Array {
     const known = this.#masks.get(configuration);
     if (known !== undefined) return known;
-    const mask = this.#pool.intern(this.compute(configuration));
+    const mask = this.#build(configuration).finish(this.#pool);
     if (this.#masks.size >= MAX_MASKS) this.#masks.clear();
     this.#masks.set(configuration, mask);
     return mask;
@@ -201,37 +172,44 @@ export class Masks {
 
   /** The same without any memo of whole masks. */
   compute(configuration: number): Int32Array {
+    return this.#build(configuration).words.slice();
+  }
+
+  #build(configuration: number): MaskBuilder {
     const { vocabulary, automaton } = this;
-    const mask = new Int32Array(vocabulary.maskWords);
-    const heads = Array.from(automaton.heads(configuration));
-    const together: number[] = [];
+    const mask = this.#pool.begin(vocabulary.maskWords);
+    // Sorted by lexeme: those of one lexeme go on together after it.
+    const heads = automaton.heads(configuration);
+    // The largest mask first: it is copied, the others are added.
     for (let i = 0; i < heads.length; i += 2) {
-      if (heads.length > 2 && !this.#lexemeMasks.standsAlone(heads[i] as number))
-        together.push(heads[i] as number, heads[i + 1] as number);
+      if (heads[i] === heads[i - 2]) continue;
+      const { dense } = this.#lexemeMasks.of(heads[i] as number);
+      if (dense !== undefined) mask.addMask(dense);
     }
-    if (together.length > 2) {
-      const { trie } = vocabulary;
-      this.#path[0] = together.length === heads.length ? configuration : automaton.withHeads(together);
-      this.#walk(trie, 0, trie.size, mask);
-    }
-    for (let i = 0; i < heads.length; i += 2) {
+    for (let i = 0; i < heads.length; ) {
       const lexeme = heads[i] as number;
-      if (together.length <= 2 || this.#lexemeMasks.standsAlone(lexeme))
-        this.#addLexeme(this.#lexemeMasks.of(lexeme), heads[i + 1] as number, mask);
+      let end = i + 2;
+      while (end < heads.length && heads[end] === lexeme) end += 2;
+      const part = this.#lexemeMasks.of(lexeme);
+      if (part.list !== undefined) mask.addList(part.list);
+      if (part.exits.length > 0) this.#addExits(part, heads, i, end, mask);
+      i = end;
     }
-    this.#copyDuplicates(mask);
-    if (automaton.accepts(configuration)) for (const id of vocabulary.eosTokenIds) set(mask, id);
+    const { duplicates, eosTokenIds } = vocabulary;
+    const { words } = mask;
+    for (let i = 0; i < duplicates.length; i += 2) {
+      if (has(words, duplicates[i] as number)) mask.add(duplicates[i + 1] as number);
+    }
+    if (automaton.accepts(configuration)) for (const id of eosTokenIds) mask.add(id);
     return mask;
   }
 
-  /** Adds the tokens that stay inside the lexeme, and those that leave it and go on in `frame`. */
-  #addLexeme(part: LexemeMask, frame: number, mask: Int32Array): void {
-    const { tokens, isList, exits, trie } = part;
-    if (isList) for (let i = 0; i < tokens.length; i++) set(mask, tokens[i] as number);
-    else for (let i = 0; i < tokens.length; i++) mask[i] = (mask[i] as number) | (tokens[i] as number);
-    if (exits.length === 0) return;
-    const start = this.automaton.entering(frame);
-    if (!this.automaton.continues(start)) return;
+  /** Adds the tokens that leave a lexeme and go on in the frames of heads `from` to `end`, which all read it. */
+  #addExits({ exits, trie }: LexemeMask, heads: Int32Array, from: number, end: number, mask: MaskBuilder): void {
+    const { automaton } = this;
+    const start =
+      end === from + 2 ? automaton.entering(heads[from + 1] as number) : automaton.enteringAny(heads, from, end);
+    if (!automaton.continues(start)) return;
     for (let i = 0; i < exits.length; i++) {
       const node = exits[i] as number;
       this.#path[(trie.label[node] as number) >> 8] = start;
@@ -239,8 +217,8 @@ export class Masks {
     }
   }
 
-  /** Sets the bits of tokens that end at the nodes from `from` to `end`; their parent's configuration is on the path. */
-  #walk(trie: TokenTrie, from: number, end: number, mask: Int32Array): void {
+  /** Adds the tokens that end at the nodes from `from` to `end`; their parent's configuration is on the path. */
+  #walk(trie: TokenTrie, from: number, end: number, mask: MaskBuilder): void {
     const { automaton } = this;
     const { rows, columns } = automaton;
     const { label, skip, token } = trie;
@@ -258,7 +236,7 @@ export class Masks {
       }
       path[depth] = to;
       const id = token[i] as number;
-      if (id >= 0) mask[id >> 5] = (mask[id >> 5] as number) | (1 << (id & 31));
+      if (id >= 0) mask.add(id);
       i++;
     }
   }
@@ -271,9 +249,4 @@ export function has(mask: Int32Array | Uint32Array, id: number): boolean {
 
 function set(mask: Int32Array, id: number): void {
   mask[id >> 5] = (mask[id >> 5] as number) | (1 << (id & 31));
-}
-
-function equalWords(a: Int32Array, b: Int32Array): boolean {
-  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
-  return a.length === b.length;
 }

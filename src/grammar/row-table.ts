@@ -8,6 +8,8 @@ export class RowTable {
   #offsets: Int32Array = new Int32Array(64).fill(-1);
   #used = 0;
   readonly #maxSize: number;
+  /** How often everything was forgotten. Until it changes, offsets stay what they are. */
+  resets = 0;
 
   /** @param maxSize entries of all rows together. */
   constructor(maxSize: number, firstSize = 4_096) {
@@ -20,11 +22,12 @@ export class RowTable {
     return state < this.#offsets.length ? (this.#offsets[state] as number) : -1;
   }
 
-  /** A row for `state`, all `value`. Offsets and `table` read before are no longer to be used. @returns its offset. */
+  /** A row for `state`, all `value`. `table` read before is no longer to be used, nor offsets when {@link resets} has changed. @returns its offset. */
   add(state: number, width: number, value: number): number {
     if (this.#used + width > this.#maxSize) {
       this.#offsets.fill(-1);
       this.#used = 0;
+      this.resets++;
     }
     if (state >= this.#offsets.length) {
       const offsets = new Int32Array(Math.max(2 * this.#offsets.length, state + 1)).fill(-1);

@@ -24,6 +24,25 @@ export interface TokenTrie {
   /** Token that ends at the node, or -1. Of several ids with the same bytes the smallest; see `duplicates`. */
   readonly token: Int32Array;
   readonly maxDepth: number;
+  /** By first byte: the node, or -1. */
+  readonly first: Int32Array;
+  /** By first byte << 8 | second byte: the node, or -1. */
+  readonly second: Int32Array;
+}
+
+/** The child of `node` (-1 for the root) with that byte, or -1. */
+export function childOf(trie: TokenTrie, node: number, byte: number): number {
+  if (node < 0) return trie.first[byte] as number;
+  const { label, skip } = trie;
+  const depth = (label[node] as number) >> 8;
+  if (depth === 1) return trie.second[(((label[node] as number) & 255) << 8) | byte] as number;
+  const end = skip[node] as number;
+  const wanted = ((depth + 1) << 8) | byte;
+  for (let child = node + 1; child < end; child = skip[child] as number) {
+    const found = label[child] as number;
+    if (found >= wanted) return found === wanted ? child : -1;
+  }
+  return -1;
 }
 
 export class Vocabulary {
@@ -198,7 +217,16 @@ export class Vocabulary {
       previous = bytes;
     }
     for (; depth > 0; depth--) skip[path[depth] as number] = node;
-    return { size, label, skip, token, maxDepth: this.longestToken };
+    const first = new Int32Array(256).fill(-1);
+    const second = new Int32Array(65_536).fill(-1);
+    for (let i = 0; i < size; i = skip[i] as number) {
+      const byte = (label[i] as number) & 255;
+      first[byte] = i;
+      for (let k = i + 1; k < (skip[i] as number); k = skip[k] as number) {
+        second[(byte << 8) | ((label[k] as number) & 255)] = k;
+      }
+    }
+    return { size, label, skip, token, maxDepth: this.longestToken, first, second };
   }
 }
 
