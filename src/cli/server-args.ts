@@ -118,7 +118,7 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
   {
     flag: "--disable-weight-cache",
     kind: "boolean",
-    help: "pack weights anew at every start instead of keeping the packed form on disk",
+    help: "make packed weights and vocabularies anew at every start instead of keeping them on disk",
     group: MODEL,
     target: "engine",
     key: "disableWeightCache",

@@ -18,5 +18,5 @@ export { type JsonObject, type JsonValue, parseJsonText } from "./json-text.js";
 export { certainTokens, forcedTokens, onlyToken, type TextEncoding } from "./jump-forward.js";
 export { Matcher, type MatcherOptions } from "./matcher.js";
 export { regexToExpression } from "./regex.js";
-export { type TokenSource, Vocabulary } from "./vocabulary.js";
+export { type TokenSource, Vocabulary, type VocabularyData } from "./vocabulary.js";
 export type { WhitespaceMode } from "./whitespace.js";

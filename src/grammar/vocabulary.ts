@@ -45,6 +45,20 @@ export function childOf(trie: TokenTrie, node: number, byte: number): number {
   return -1;
 }
 
+/** All of a vocabulary as plain data and typed arrays, to be kept from one start to the next. */
+export interface VocabularyData {
+  readonly vocabSize: number;
+  readonly eosTokenIds: readonly number[];
+  readonly ordinary: Uint8Array;
+  readonly bytes: Uint8Array;
+  readonly starts: Int32Array;
+  readonly longestToken: number;
+  readonly duplicates: Int32Array;
+  readonly safeMasks: readonly Int32Array[];
+  readonly trie: TokenTrie;
+  readonly unsafeTrie: TokenTrie;
+}
+
 export class Vocabulary {
   readonly vocabSize: number;
   /** 32-bit words in a mask: bit `id & 31` of word `id >> 5`. */
@@ -67,9 +81,22 @@ export class Vocabulary {
   readonly #safeMasks: readonly Int32Array[];
   #blanks: Int32Array | undefined;
 
-  constructor(source: TokenSource) {
+  /** @param source a tokenizer, or what {@link data} gave for it */
+  constructor(source: TokenSource | VocabularyData) {
     this.vocabSize = source.vocabSize;
     this.maskWords = (source.vocabSize + 31) >> 5;
+    if ("trie" in source) {
+      this.eosTokenIds = source.eosTokenIds;
+      this.ordinary = source.ordinary;
+      this.#bytes = source.bytes;
+      this.#starts = source.starts;
+      this.longestToken = source.longestToken;
+      this.duplicates = source.duplicates;
+      this.#safeMasks = source.safeMasks;
+      this.trie = source.trie;
+      this.unsafeTrie = source.unsafeTrie;
+      return;
+    }
     this.eosTokenIds = [...new Set(source.eosTokenIds)].filter((id) => id >= 0 && id < source.vocabSize);
     this.ordinary = new Uint8Array(source.vocabSize);
     this.#starts = new Int32Array(source.vocabSize + 1);
@@ -111,6 +138,12 @@ export class Vocabulary {
     this.#safeMasks = this.#makeSafeMasks(unique, lengths);
     this.trie = this.#build(unique);
     this.unsafeTrie = this.#build(unique.filter((id) => (lengths[id] as number) < 0));
+  }
+
+  get data(): VocabularyData {
+    const { vocabSize, eosTokenIds, ordinary, longestToken, duplicates, trie, unsafeTrie } = this;
+    const [bytes, starts, safeMasks] = [this.#bytes, this.#starts, this.#safeMasks];
+    return { vocabSize, eosTokenIds, ordinary, bytes, starts, longestToken, duplicates, safeMasks, trie, unsafeTrie };
   }
 
   /** UTF-8 bytes of an ordinary token; empty for special and padding ids. */

@@ -26,7 +26,7 @@ import type {
 } from "../core/protocol.js";
 import type { ReasoningFormat } from "../core/reasoning.js";
 import { resolveSamplingParams, type SamplingParams } from "../core/sampling-params.js";
-import type { CompiledGrammar } from "../grammar/index.js";
+import type { CompiledGrammar, Vocabulary } from "../grammar/index.js";
 import { createDetokenizer } from "../tokenizer/detokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import type { RowOutput } from "./batch.js";
@@ -50,6 +50,7 @@ import { StopMatcher } from "./stop-matcher.js";
 import { AnswerThinking, thinkingAfter } from "./thinking.js";
 import { TimeSlices } from "./time-slices.js";
 import { Trace } from "./trace.js";
+import { makeVocabulary } from "./vocabulary-cache.js";
 
 /** What an engine that takes no constraints reports of them. */
 const NO_GRAMMARS: EngineStats["grammar"] = {
@@ -79,6 +80,8 @@ export interface EngineParts {
   model: ModelInfo;
   /** Tokenises long texts; null = on the event loop. */
   encoders: LongTextEncoder | null;
+  /** What grammars need of the tokenizer's vocabulary. @default made from it, which takes a while for a large one */
+  vocabulary?: Vocabulary;
   /** Of weights and KV layout: names pages on disk. Needed with hicacheStorageBackend. */
   kvIdentity?: string;
   /** Check page accounting after every step. @default false */
@@ -115,7 +118,7 @@ export class Engine implements EngineApi {
     this.#grammars =
       config.grammarBackend === "none" || config.isEmbedding
         ? null
-        : new GrammarManager(tokenizer, runner.vocabSize, this.#slices, {
+        : new GrammarManager(tokenizer, parts.vocabulary ?? makeVocabulary(tokenizer, runner.vocabSize), this.#slices, {
             anyWhitespace: !config.constrainedJsonDisableAnyWhitespace,
           });
     this.#texts = new TokenTexts(tokenizer);

@@ -6,7 +6,7 @@
 import { SglangError } from "../core/errors.js";
 import type { Constraint, EngineStats } from "../core/protocol.js";
 import type { ReasoningFormat } from "../core/reasoning.js";
-import { type CompiledGrammar, GrammarCompiler, type GrammarSpec, Vocabulary } from "../grammar/index.js";
+import { type CompiledGrammar, GrammarCompiler, type GrammarSpec, type Vocabulary } from "../grammar/index.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
 import { GrammarTrials, type TrialLimits } from "./grammar-trial.js";
 import type { TimeSlices } from "./time-slices.js";
@@ -46,22 +46,12 @@ export class GrammarManager {
   };
   readonly #latest: number[] = [];
 
-  /**
-   * Builds what all grammars of a vocabulary share, which takes a few hundred milliseconds for a large one.
-   * @param vocabSize ids the model may sample, the width of masks
-   */
-  constructor(tokenizer: Tokenizer, vocabSize: number, slices: TimeSlices, options: GrammarOptions) {
+  /** @param vocabulary the tokenizer's, as wide as masks are to be */
+  constructor(tokenizer: Tokenizer, vocabulary: Vocabulary, slices: TimeSlices, options: GrammarOptions) {
     this.#options = options;
     this.#slices = slices;
     this.#tokenizer = tokenizer;
-    this.#compiler = new GrammarCompiler(
-      new Vocabulary({
-        vocabSize,
-        eosTokenIds: tokenizer.eosTokenIds,
-        tokenBytes: (id) => tokenizer.tokenBytes(id),
-        isSpecial: (id) => tokenizer.isSpecial(id),
-      }),
-    );
+    this.#compiler = new GrammarCompiler(vocabulary);
     this.#trials = new GrammarTrials(options.trialLimits);
   }
 

@@ -9,6 +9,7 @@ import { SglangError } from "../core/errors.js";
 import { logger } from "../core/logger.js";
 import type { Checkpoint, TokenizerSource } from "../core/model-files.js";
 import { resolveSamplingParams, type SamplingParams } from "../core/sampling-params.js";
+import type { Vocabulary } from "../grammar/index.js";
 import { type LoadedWeights, loadWeights, type NativeHandles } from "../models/load.js";
 import { architectureClass } from "../models/registry.js";
 import type { NativeAddon } from "../native/addon.js";
@@ -24,6 +25,7 @@ import type { EngineParts } from "./engine.js";
 import { availableMemory } from "./memory.js";
 import { asMemoryError, checkWeightsFit, planKvPages } from "./memory-plan.js";
 import { NativeRunner } from "./native-runner.js";
+import { cachedVocabulary, vocabularyFolder } from "./vocabulary-cache.js";
 
 /** Rows of logits held at once; more rows in a step are computed block by block. */
 const HEAD_ROWS = 64;
@@ -68,7 +70,8 @@ export async function loadEngineParts(modelSpec: string, options: LoadOptions): 
   });
   const checkpoint = await openCheckpoint(found.path);
   try {
-    const parts = await partsOf(checkpoint, config, found.name, weightCache(config, downloadDir), signal);
+    const made = await partsOf(checkpoint, config, found.name, weightCache(config, downloadDir), signal);
+    const parts = { ...made, vocabulary: await vocabularyOf(made, vocabularyCache(config, downloadDir), found.name) };
     collectGarbage();
     return parts;
   } finally {
@@ -81,6 +84,21 @@ function weightCache(config: EngineConfig, cacheDir: string | undefined): Packed
   const maxBytes = packedCacheLimit(config.weightCacheSize) * 1e9;
   if (config.disableWeightCache || maxBytes === 0) return null;
   return new PackedCache({ folder: packedFolder({ cacheDir }), maxBytes });
+}
+
+/** Where vocabularies of grammars are kept; null when they are not. */
+function vocabularyCache(config: EngineConfig, cacheDir: string | undefined): string | null {
+  return config.disableWeightCache ? null : vocabularyFolder(packedFolder({ cacheDir }));
+}
+
+/** What grammars need; undefined for an engine that takes none. */
+async function vocabularyOf(
+  { config, tokenizer, runner }: EngineParts,
+  folder: string | null,
+  model: string,
+): Promise<Vocabulary | undefined> {
+  if (config.grammarBackend === "none" || config.isEmbedding) return undefined;
+  return cachedVocabulary(tokenizer, runner.vocabSize, { folder, model });
 }
 
 /**

@@ -2,6 +2,7 @@
  * The tokenizer: @huggingface/tokenizers encodes, a table of pieces decodes. One class for every source; what differs
  * is in the {@link TokenizerSpec} it is made from.
  */
+import { createHash } from "node:crypto";
 import { Tokenizer as LibraryTokenizer } from "@huggingface/tokenizers";
 import { SglangError } from "../core/errors.js";
 import { type BytePairModel, fillBytePairs } from "./byte-pairs.js";
@@ -84,6 +85,15 @@ export class HfTokenizer implements Tokenizer {
   tokenToId(token: string): number | null {
     this.#ids ??= idsOf(this.#spec);
     return this.#ids.get(token) ?? null;
+  }
+
+  vocabularyDigest(): string {
+    const { tokens, added, json, eosTokenIds } = this.#spec;
+    const hash = createHash("sha256");
+    hash.update(JSON.stringify([json.decoder ?? null, added, eosTokenIds, tokens.length]));
+    // No token and an empty one are alike: neither has bytes.
+    hash.update(tokens.join("\u0000\u0000"));
+    return hash.digest("hex");
   }
 
   #checkId(id: number): void {

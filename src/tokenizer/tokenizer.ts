@@ -25,6 +25,8 @@ export interface Tokenizer {
   isSpecial(id: number): boolean;
   idToToken(id: number): string | null;
   tokenToId(token: string): number | null;
+  /** Digest of everything that tokenBytes, isSpecial and eosTokenIds answer, hex. Absent where it is not at hand. */
+  vocabularyDigest?(): string;
 }
 
 export interface ChatTemplate {

@@ -5,7 +5,10 @@ import { Command } from "commander";
 import { afterEach, beforeEach, describe, expect, it, vi } from "vitest";
 import { registerCacheCommand } from "../../src/cli/cache.js";
 import { loadAddon } from "../../src/native/load.js";
+import { cachedVocabulary } from "../../src/runtime/vocabulary-cache.js";
+import type { Tokenizer } from "../../src/tokenizer/tokenizer.js";
 import { PackedCache } from "../../src/weights/packed-cache.js";
+import { byteVocabulary } from "../grammar/vocabularies.js";
 
 let folder: string;
 beforeEach(() => {
@@ -41,7 +44,7 @@ async function keep(key: string, model: string, layout = loadAddon().packedLayou
 
 describe("sglang-ts cache", () => {
   it("says that nothing is kept", async () => {
-    expect(await cache()).toContain("No packed weights are kept");
+    expect(await cache()).toContain("Nothing is kept");
     expect(await cache("size")).toBe("0\n");
     expect(await cache("prune")).toBe("Nothing to remove.\n");
   });
@@ -64,6 +67,21 @@ describe("sglang-ts cache", () => {
     expect(await cache("prune")).toMatch(/^Removed 3 /);
     expect(JSON.parse(await cache("list", "--json")).map(({ model }: { model: string }) => model)).toEqual([model]);
     expect(await cache("prune", "--weight-cache-size", "0.000001")).toMatch(/^Removed 1 /);
+  });
+
+  it("shows, adds up, prunes and clears vocabularies too", async () => {
+    const source = { ...byteVocabulary(), vocabularyDigest: () => "d" } as unknown as Tokenizer;
+    const vocabularies = join(folder, "vocabularies");
+    await cachedVocabulary(source, source.vocabSize, { folder: vocabularies, model: "some-model", minTokens: 0 });
+    expect(await cache("list")).toContain("vocabulary of some-model");
+    const [entry] = JSON.parse(await cache("list", "--json"));
+    expect(entry).toMatchObject({ vocabularyOf: "some-model" });
+    expect(await cache("size")).toBe(`${entry.bytes}\n`);
+    expect(await cache("prune")).toBe("Nothing to remove.\n");
+    writeFileSync(join(vocabularies, "bad.vocabulary"), "bad");
+    expect(await cache("prune")).toMatch(/^Removed 1 /);
+    expect(await cache("clear")).toMatch(/^Removed 1 /);
+    expect(await cache("list")).toContain("Nothing is kept");
   });
 
   it("clears everything, and refuses a size that is none", async () => {
