@@ -1,5 +1,5 @@
-# One target, a flat list of sources. The instruction-set tiers carry their own `#pragma GCC target` regions, so no
-# file needs flags of its own and every file compiles on every architecture.
+# One target, a flat list of sources and the kernel tiers of the architecture. Tiers carry their own `#pragma GCC target`
+# regions, so no file needs flags of its own.
 #
 # -ffp-contract=off: a compiler that fuses a*b+c in a vector loop but not in its tail breaks the rule that a row's bits
 # do not depend on how the work was split. Kernels that want a fused multiply-add say so with an intrinsic.
@@ -28,9 +28,7 @@
         "src/pack.cc",
         "src/quant.cc",
         "src/dispatch.cc",
-        "src/tiers/portable.cc",
-        "src/tiers/avx2.cc",
-        "src/tiers/avx512.cc"
+        "src/tiers/portable.cc"
       ],
       "include_dirs": ["src"],
       "defines": ["NAPI_VERSION=8"],
@@ -45,6 +43,12 @@
         "OTHER_CPLUSPLUSFLAGS": ["-Wall", "-Wextra", "-ffp-contract=off"]
       },
       "conditions": [
+        ["target_arch=='x64'", {
+          "sources": ["src/tiers/avx2.cc", "src/tiers/avx512.cc"]
+        }],
+        ["target_arch=='arm64'", {
+          "sources": ["src/tiers/neon.cc", "src/tiers/neon_dotprod.cc"]
+        }],
         ["sanitize=='address'", {
           "cflags": ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined", "-fno-omit-frame-pointer", "-g1", "-O0"],
           "ldflags": ["-fsanitize=address,undefined"]

@@ -6,6 +6,8 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#elif defined(__aarch64__) && defined(__linux__)
+#include <sys/auxv.h>
 #endif
 
 namespace sgl {
@@ -39,6 +41,11 @@ bool has_avx2() { return features().avx2; }
 bool has_avx512() { return false; }
 bool has_avx2() { return false; }
 #endif
+#if defined(__aarch64__) && defined(__linux__)
+bool has_dotprod() { return getauxval(AT_HWCAP) >> 20 & 1; }  // HWCAP_ASIMDDP, which old headers lack
+#else
+bool has_dotprod() { return true; }  // every Arm processor Apple has built into a Mac
+#endif
 bool always() { return true; }
 
 }  // namespace
@@ -52,6 +59,8 @@ const Tier* tiers(int* count) {
   static const Tier all[] = {
       {"avx512", avx512_table(), has_avx512, "AVX-512 F, BW, VL, DQ, and AVX2, FMA, F16C"},
       {"avx2", avx2_table(), has_avx2, "AVX2, FMA, F16C"},
+      {"neon-dotprod", neon_dotprod_table(), has_dotprod, "Armv8.2 dot products (asimddp)"},
+      {"neon", neon_table(), always, "AArch64"},
       {"portable", portable_table(), always, "nothing special"},
   };
   *count = (int)(sizeof all / sizeof all[0]);

@@ -7,8 +7,13 @@ out=build/kernels${SUFFIX}
 mkdir -p "$out"
 flags="-std=gnu++17 -Wall -Wextra -Wno-psabi -ffp-contract=off ${CXXFLAGS:--O3}"
 objects=""
+case $(${CXX:-g++} -dumpmachine) in
+  aarch64* | arm64*) tiers="neon neon_dotprod" ;;
+  *) tiers="avx2 avx512" ;;
+esac
 changed=$(find src test -name '*.h' -newer "$out/stamp" -o -name '*.inl' -newer "$out/stamp" 2>/dev/null || echo all)
-for source in src/thread_pool.cc src/checksum.cc src/quant.cc src/pack.cc src/dispatch.cc src/tiers/portable.cc src/tiers/avx2.cc src/tiers/avx512.cc; do
+for name in thread_pool checksum quant pack dispatch tiers/portable $(printf 'tiers/%s ' $tiers); do
+  source=src/$name.cc
   object="$out/$(basename "$source" .cc).o"
   if [ ! -f "$object" ] || [ "$source" -nt "$object" ] || [ -n "$changed" ]; then ${CXX:-g++} $flags -c "$source" -o "$object"; fi
   objects="$objects $object"

@@ -10,7 +10,6 @@
 #include "../target_region.h"
 #include "tiers.h"
 
-#if defined(__x86_64__)
 #include <immintrin.h>
 
 #if defined(__GNUC__) && !defined(__clang__)
@@ -46,8 +45,3 @@ const KernelTable* avx2_table() { return &kTable; }
 }  // namespace sgl
 
 SGL_END_REGION
-#else
-namespace sgl {
-const KernelTable* avx2_table() { return nullptr; }
-}  // namespace sgl
-#endif
