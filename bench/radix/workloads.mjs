@@ -28,6 +28,9 @@ export class Writer {
 
 const fork = (s, items, work, { parallel }) => s.fork(items, work, { concurrency: parallel ? items.length : 1 });
 
+/** What the `json` workload's answers look like; at most about 40 tokens. */
+const FIELDS = /\{"name": "[a-z]{1,8}", "city": "[a-z]{1,8}", "year": [12][0-9]{3}\}/;
+
 /** name -> { items(writer), program, what }: the program's arguments are (item, { parallel }). */
 export const WORKLOADS = {
   mmlu: {
@@ -152,18 +155,14 @@ export const WORKLOADS = {
     }),
   },
   json: {
-    what: "fields extracted from documents under one long instruction",
+    what: "an object of three fields extracted from documents under one long instruction, its form forced by a grammar",
     items(w) {
       const instruction = `Extract the fields as JSON. ${w.words(200)}\n`;
-      return w.list(8, () => `${instruction}Document: ${w.words(25)}\n{"name": "`);
+      return w.list(8, () => `${instruction}Document: ${w.words(25)}\nJSON: `);
     },
     program: program(async (s, text, _options) => {
       s.text(text);
-      for (const field of ["city", "year"]) {
-        await s.append(gen({ maxTokens: 4 }));
-        s.text(`", "${field}": "`);
-      }
-      return s.append(gen({ maxTokens: 4 }));
+      return s.append(gen({ regex: FIELDS, maxTokens: 64 }));
     }),
   },
   "chat-short": {

@@ -1,6 +1,6 @@
 /**
- * The evictable leaves of the radix tree, the next to go on top: a binary heap of nodes that know their place in it, so that a
- * node can move when it is used and leave when it is locked or gets a child.
+ * The evictable leaves of the radix tree, the next to go on top, wanted ones below all others, soonest last: a binary heap of nodes that
+ * know their place in it, so that a node can move when it is used and leave when it is locked or gets a child.
  */
 import type { RadixNode } from "./radix-cache.js";
 
@@ -57,7 +57,7 @@ export class EvictionHeap {
     let i = start;
     while (i > 0) {
       const above = (i - 1) >> 1;
-      if (this.#rank(nodes[above]) <= rank) break;
+      if (!this.#isBefore(node, rank, nodes[above])) break;
       this.#place(nodes[above], i);
       i = above;
     }
@@ -72,12 +72,18 @@ export class EvictionHeap {
     for (;;) {
       let below = 2 * i + 1;
       if (below >= nodes.length) break;
-      if (below + 1 < nodes.length && this.#rank(nodes[below + 1]) < this.#rank(nodes[below])) below++;
-      if (this.#rank(nodes[below]) >= rank) break;
+      if (below + 1 < nodes.length && !this.#isBefore(nodes[below], this.#rank(nodes[below]), nodes[below + 1]))
+        below++;
+      if (this.#isBefore(node, rank, nodes[below])) break;
       this.#place(nodes[below], i);
       i = below;
     }
     this.#place(node, i);
+  }
+
+  /** Does `node`, of rank `rank`, go before `other`? */
+  #isBefore(node: RadixNode, rank: number, other: RadixNode): boolean {
+    return node.wanted === other.wanted ? rank < this.#rank(other) : node.wanted < other.wanted;
   }
 
   #place(node: RadixNode, index: number): void {

@@ -6,8 +6,11 @@
 import type { EvictionPolicyName } from "./eviction-policy.js";
 import { KvPool } from "./kv-pool.js";
 import { type KvTier, SELECTIVE_HITS } from "./kv-tier.js";
-import { RadixCache, type RadixNode, type RadixRoot } from "./radix-cache.js";
+import { type Prefix, RadixCache, type RadixNode, type RadixRoot } from "./radix-cache.js";
 import type { Req } from "./request.js";
+
+/** Waiting requests that are looked up in the tree: their order, and what is kept for them. SGLang's limit. */
+export const MAX_MATCHED_QUEUE = 128;
 
 export interface KvCacheOptions {
   pages: number;
@@ -23,6 +26,11 @@ function cachePriority({ priority }: Req): number {
   return Number.isFinite(priority) ? priority : 0;
 }
 
+/** What of a request's tokens may come from the cache. */
+function cacheablePrefix(req: Req): Prefix {
+  return { ids: req.ids.subarray(0, req.matchLimit), namespace: req.namespace };
+}
+
 export class KvCache {
   readonly pool: KvPool;
   /** null: every prompt is computed from its first token. */
@@ -30,6 +38,13 @@ export class KvCache {
   readonly tier: KvTier | null;
   /** Tokens evicted since the start. */
   evictedTokens = 0;
+  /**
+   * Requests that wait, soonest first: what is cached of the first of them is evicted last. Set by who owns the queue. Without
+   * it a conversation that has ended would outlive those that wait for their next turn, because it was used last.
+   */
+  expected: () => readonly Req[] = () => [];
+  /** The cache knows what is wanted in this step. */
+  #isMarked = false;
   /** Called when pages that a request waits for have been read from storage. */
   onFetched: (() => void) | null = null;
 
@@ -57,6 +72,20 @@ export class KvCache {
   /** Pages that can be had: free ones and those the prefix cache would give up. */
   get availablePages(): number {
     return this.pool.freePages + this.evictablePages;
+  }
+
+  /** The next step is being put together: who waits, and what is cached, may have changed. */
+  beginStep(): void {
+    this.#isMarked = false;
+  }
+
+  #evict(pages: number): void {
+    if (pages <= 0 || !this.radix) return;
+    if (!this.#isMarked) {
+      this.radix.want(this.expected().map(cacheablePrefix));
+      this.#isMarked = true;
+    }
+    this.evictedTokens += this.radix.evict(pages) * this.pageSize;
   }
 
   /** Gives a request that holds no pages the cached prefix of its tokens, and locks it. */
@@ -95,8 +124,7 @@ export class KvCache {
     const count = this.pool.pagesFor(tokens) - req.pages.length;
     if (count <= 0) return true;
     if (count > this.availablePages) return false;
-    const missing = count - this.pool.freePages;
-    if (missing > 0 && this.radix) this.evictedTokens += this.radix.evict(missing) * this.pageSize;
+    this.#evict(count - this.pool.freePages);
     return this.pool.allocate(count, req.pages);
   }
 
@@ -164,8 +192,7 @@ export class KvCache {
     if (this.pool.pagesFor(req.length) - req.pages.length > this.availablePages) return;
     const matched = req.pages.length;
     const wanted = this.#keys(req, tier, req.matchLimit).slice(matched);
-    const missing = tier.available(wanted) - this.pool.freePages;
-    if (missing > 0) this.evictedTokens += radix.evict(missing) * this.pageSize;
+    this.#evict(tier.available(wanted) - this.pool.freePages);
     // What was evicted may have pushed some of them out.
     const keys = wanted.slice(0, Math.min(tier.available(wanted), this.pool.freePages));
     if (keys.length === 0) return;

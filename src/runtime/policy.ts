@@ -8,14 +8,12 @@
  * lpm and dfs-weight look every waiting request up in the tree, so they fall back to fcfs in long queues (SGLang's
  * limit) and without a prefix cache.
  */
+import { MAX_MATCHED_QUEUE } from "./kv-cache.js";
 import type { RadixCache, RadixNode } from "./radix-cache.js";
 import type { Req } from "./request.js";
 
 export const SCHEDULE_POLICIES = ["fcfs", "lpm", "dfs-weight", "lof", "random"] as const;
 export type SchedulePolicy = (typeof SCHEDULE_POLICIES)[number];
-
-/** Longest queue that cache-aware policies sort. */
-export const MAX_MATCHED_QUEUE = 128;
 
 /** Uniform numbers in [0, 1). */
 export type Random = () => number;

@@ -11,8 +11,7 @@
 import { type AdmissionOrderOptions, admissionOrder } from "./admission-order.js";
 import type { Batch, BatchItem, QueuedItem } from "./batch.js";
 import { type DecodeSet, reservedTokens } from "./decode.js";
-import type { KvCache } from "./kv-cache.js";
-import { MAX_MATCHED_QUEUE } from "./policy.js";
+import { type KvCache, MAX_MATCHED_QUEUE } from "./kv-cache.js";
 import { chooseVictims } from "./preemption.js";
 import type { Req } from "./request.js";
 
@@ -38,6 +37,8 @@ export class PrefillQueue {
   partial: Req | null = null;
   readonly #kv: KvCache;
   readonly #options: PrefillOptions;
+  /** The waiting requests as they were ordered last. */
+  #order: readonly Req[] = [];
   #pause = 0;
   /** Running requests that gave way to a higher priority. */
   preemptions = 0;
@@ -45,6 +46,7 @@ export class PrefillQueue {
   constructor(kv: KvCache, options: PrefillOptions) {
     this.#kv = kv;
     this.#options = options;
+    kv.expected = () => this.#expected();
   }
 
   enqueue(req: Req): void {
@@ -114,6 +116,16 @@ export class PrefillQueue {
     return items.length > 0 ? { kind: "prefill", items } : null;
   }
 
+  /** Who will be admitted next, as far as is known: the last order, then who came since. */
+  #expected(): Req[] {
+    const expected = new Set(this.#order.filter(({ state }) => state === "waiting"));
+    for (const req of this.waiting) {
+      if (expected.size >= MAX_MATCHED_QUEUE) break;
+      expected.add(req);
+    }
+    return [...expected];
+  }
+
   #mayAdmit(decode: DecodeSet, admitted: number): boolean {
     if (this.waiting.length === 0) return false;
     if (this.#mayPreempt(decode)) return true;
@@ -180,12 +192,15 @@ export class PrefillQueue {
     let answers = 0;
     for (const { req } of items) answers += this.#reservation(req);
     const order = admissionOrder(this.waiting, this.#kv.radix, this.#options).slice(0, MAX_MATCHED_QUEUE);
+    this.#order = order;
     const admitted = new Set<Req>();
     const computing = queued.filter((item) => item.isPrefill && item.req.inFlight === item);
+    // Retracted while a step with it is queued, in mixed steps just now: it goes on from the token which that step gives.
+    const unsettled = new Set(queued.map(({ req }) => req));
     for (const req of order) {
       const isFull = decode.reqs.length + items.length >= maxRunningRequests;
       if (budget <= 0 || (isFull && !byPriority)) break;
-      if (this.#kv.isFetching(req)) continue;
+      if (unsettled.has(req) || this.#kv.isFetching(req)) continue;
       this.#kv.match(req);
       if (this.#sharesWithBatch(req, items) || this.#sharesWithBatch(req, computing)) {
         this.#kv.release(req, false);

@@ -6,6 +6,7 @@
  * - `lockRef` counts the running requests that read a node's pages; a lock covers the path to the root.
  *   Unlocked pages are evictable, locked ones protected; every page of the tree is exactly one of the two.
  * - Eviction takes pages from the tail of the unlocked leaf that the policy ranks lowest, as many as asked for and no more.
+ *   Prefixes that are wanted soon go after all others ({@link RadixCache.want}).
  *   All pages of a node were last used by the same calls (matching and inserting split where they stop), so this is exactly
  *   page-wise. A naive page-wise cache in the tests behaves the same, call by call, under every policy.
  * - A node's ids and page list live in {@link PageChains}, by page: a node is a small object and splitting copies nothing.
@@ -26,6 +27,12 @@ export interface Insertion<Node> extends PrefixMatch<Node> {
   present: number;
 }
 
+/** Token ids and whose they are. */
+export interface Prefix {
+  ids: Int32Array;
+  namespace: string;
+}
+
 /** What the scheduler needs of a prefix cache. */
 export interface PrefixCache<Node> {
   readonly evictablePages: number;
@@ -38,7 +45,12 @@ export interface PrefixCache<Node> {
    * @param priority of the request, for the policy of that name; a prefix has the highest of its requests. @default 0
    */
   insert(ids: Int32Array, pages: readonly number[], namespace?: string, priority?: number): Insertion<Node>;
-  /** Frees up to `count` unlocked pages, in the policy's order; returns how many. */
+  /**
+   * From now on what is cached of these prefixes is evicted after everything else, the first prefix last of all; what was
+   * wanted before is not any more.
+   */
+  want(prefixes: Iterable<Prefix>): void;
+  /** Frees up to `count` unlocked pages, wanted ones last and else in the policy's order; returns how many. */
   evict(count: number): number;
   incLock(node: Node): void;
   decLock(node: Node): void;
@@ -66,6 +78,8 @@ export class RadixNode {
   usedAt = 0;
   /** Name of the last page in the second tier (kv-tier.ts), once somebody asked; null = not known. */
   chainKey: string | null = null;
+  /** How soon it will be read by one who waits, larger = sooner; 0 = nobody waits for it. */
+  wanted = 0;
   /** Place in the eviction heap; -1 = not evictable. */
   heapIndex = -1;
 
@@ -115,6 +129,9 @@ const NOWHERE = new RadixNode(null, -1, -1, 0, 0);
 /** A longer leaf that must give up only its tail is cut first, so that the next pages come off a short one. */
 const TAIL_PAGES = 64;
 
+/** Prefixes beyond this many are wanted alike. */
+const MAX_WANTED = 2 ** 20;
+
 export class RadixCache implements PrefixCache<RadixNode> {
   readonly chains: PageChains;
   readonly #pageSize: number;
@@ -123,6 +140,10 @@ export class RadixCache implements PrefixCache<RadixNode> {
   readonly #roots = new Map<string, RadixRoot>();
   readonly #leaves: EvictionHeap;
   readonly #startedAt = performance.now();
+  /** Pages of the last walk, in order; how many is in `#walked`. A list that grows page by page would cost more than the walk. */
+  #path = new Int32Array(1024);
+  #walked = 0;
+  #wanted: RadixNode[] = [];
   #evictable = 0;
   #protected = 0;
   #clock = 0;
@@ -149,41 +170,37 @@ export class RadixCache implements PrefixCache<RadixNode> {
   }
 
   matchPrefix(ids: Int32Array, namespace = ""): PrefixMatch<RadixNode> {
-    const pages: number[] = [];
     const root = this.#roots.get(namespace);
-    if (!root) return { pages, node: NOWHERE };
-    return { pages, node: this.#walk(root, ids, pages, true) };
+    if (!root) return { pages: [], node: NOWHERE };
+    const node = this.#walk(root, ids, true);
+    return { pages: this.#pathThen([], 0), node };
   }
 
   /** Like {@link matchPrefix}, but changes nothing and does not count as a use. `node` is the deepest node reached. */
   peek(ids: Int32Array, namespace = ""): { tokens: number; node: RadixNode | null } {
-    const { chains } = this;
-    let node: RadixNode | null = this.#roots.get(namespace) ?? null;
-    let at = 0;
-    while (node) {
-      const child = this.#child(node, ids, at);
-      if (!child) break;
-      node = child;
-      const shared = chains.follow(child.first, child.pageCount, ids, at + this.#pageSize, null);
-      at += shared * this.#pageSize;
-      if (shared < child.pageCount) break;
+    const { tokens, node } = this.#reach(ids, namespace);
+    return { tokens, node };
+  }
+
+  want(prefixes: Iterable<Prefix>): void {
+    for (const node of this.#wanted.splice(0)) this.#setWanted(node, 0);
+    let soon = MAX_WANTED;
+    for (const { ids, namespace } of prefixes) {
+      const { node: reached, shared } = this.#reach(ids, namespace);
+      const isPart = reached?.parent && shared < reached.pageCount;
+      for (let n = isPart ? this.#split(reached, shared) : reached; n?.parent && !n.wanted; n = n.parent)
+        this.#setWanted(n, soon);
+      soon = Math.max(1, soon - 1);
     }
-    return { tokens: at, node };
   }
 
   insert(ids: Int32Array, pages: readonly number[], namespace = "", priority = 0): Insertion<RadixNode> {
     const count = Math.floor(ids.length / this.#pageSize);
-    const held: number[] = [];
-    if (count === 0) return { present: 0, pages: held, node: this.#roots.get(namespace) ?? NOWHERE };
-    let node = this.#walk(this.#root(namespace), ids, held, false);
-    const present = held.length;
+    if (count === 0) return { present: 0, pages: [], node: this.#roots.get(namespace) ?? NOWHERE };
+    let node = this.#walk(this.#root(namespace), ids, false);
+    const present = this.#walked;
     if (present < count) {
-      const { chains } = this;
-      for (let i = present; i < count; i++) {
-        chains.write(pages[i], ids, i * this.#pageSize);
-        if (i > present) chains.link(pages[i - 1], pages[i]);
-        held.push(pages[i]);
-      }
+      this.chains.write(pages, present, count, ids);
       const leaf = new RadixNode(node, pages[present], pages[count - 1], count - present, this.#clock);
       leaf.usedAt = this.#now();
       this.#addChild(node, leaf);
@@ -192,7 +209,7 @@ export class RadixCache implements PrefixCache<RadixNode> {
     }
     for (let n = node; n.parent && n.priority < priority; n = n.parent) n.priority = priority;
     this.#refresh(node);
-    return { present, pages: held, node };
+    return { present, pages: this.#pathThen(pages, count), node };
   }
 
   evict(count: number): number {
@@ -254,6 +271,7 @@ export class RadixCache implements PrefixCache<RadixNode> {
     }
     this.#roots.clear();
     this.#leaves.clear();
+    this.#wanted = [];
     this.#evictable = 0;
   }
 
@@ -267,20 +285,47 @@ export class RadixCache implements PrefixCache<RadixNode> {
     for (let i = 0, page = node.first; i < node.pageCount; i++, page = this.chains.next(page)) yield page;
   }
 
-  /** Follows `ids` as far as they are cached, splitting where they leave a node; appends the pages to `pages`. */
-  #walk(root: RadixNode, ids: Int32Array, pages: number[], isHit: boolean): RadixNode {
+  /** The deepest node that `ids` reaches, how many of its pages, and how many tokens that is in all. Changes nothing. */
+  #reach(ids: Int32Array, namespace: string): { tokens: number; node: RadixNode | null; shared: number } {
+    let node: RadixNode | null = this.#roots.get(namespace) ?? null;
+    let tokens = 0;
+    let shared = 0;
+    while (node) {
+      const child = this.#child(node, ids, tokens);
+      if (!child) break;
+      node = child;
+      shared = this.chains.follow(child.first, child.pageCount, ids, tokens + this.#pageSize, null);
+      tokens += shared * this.#pageSize;
+      if (shared < child.pageCount) break;
+    }
+    return { tokens, node, shared };
+  }
+
+  /** The pages of the last walk, then those of `pages` up to number `count`. */
+  #pathThen(pages: readonly number[], count: number): number[] {
+    const all = new Array<number>(Math.max(count, this.#walked));
+    for (let i = 0; i < this.#walked; i++) all[i] = this.#path[i];
+    for (let i = this.#walked; i < count; i++) all[i] = pages[i];
+    return all;
+  }
+
+  /** Follows `ids` as far as they are cached, splitting where they leave a node; the pages are in `#path` then. */
+  #walk(root: RadixNode, ids: Int32Array, isHit: boolean): RadixNode {
     const { chains } = this;
+    const most = Math.ceil(ids.length / this.#pageSize);
+    if (most > this.#path.length) this.#path = new Int32Array(most + (most >> 2));
+    this.#walked = 0;
     const now = ++this.#clock;
     const usedAt = this.#now();
     let node = root;
     for (let at = 0; ; ) {
       const child = this.#child(node, ids, at);
       if (!child) return node;
-      pages.push(child.first);
-      const shared = chains.follow(child.first, child.pageCount, ids, at + this.#pageSize, pages);
+      const shared = chains.follow(child.first, child.pageCount, ids, at + this.#pageSize, this.#path, this.#walked);
+      this.#walked += shared;
       at += shared * this.#pageSize;
       const whole = shared === child.pageCount;
-      node = whole ? child : this.#split(child, shared, pages[pages.length - 1]);
+      node = whole ? child : this.#split(child, shared, this.#path[this.#walked - 1]);
       node.lastAccess = now;
       node.usedAt = usedAt;
       if (isHit) node.hits++;
@@ -370,12 +415,20 @@ export class RadixCache implements PrefixCache<RadixNode> {
     upper.hits = node.hits;
     upper.priority = node.priority;
     upper.usedAt = node.usedAt;
+    if (node.wanted) this.#setWanted(upper, node.wanted);
     this.#replaceChild(parent, node, upper);
     node.first = this.chains.next(last);
     node.pageCount -= count;
     node.parent = upper;
     this.#addChild(upper, node);
     return upper;
+  }
+
+  /** One at a time: the heap stays in order but for this node. */
+  #setWanted(node: RadixNode, wanted: number): void {
+    node.wanted = wanted;
+    if (wanted > 0) this.#wanted.push(node);
+    this.#refresh(node);
   }
 
   /** Puts a node where it belongs among those that may be evicted. */

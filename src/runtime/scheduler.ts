@@ -318,6 +318,7 @@ export class Scheduler {
    * between the chunks of a long prompt the running requests get a step each: on a CPU such a prompt takes many seconds.
    */
   #schedule(): Batch | null {
+    this.kv.beginStep();
     const batch = this.#options.mixedChunk ? this.#mixedBatch() : this.#nextBatch();
     this.#lastKind = batch?.kind ?? null;
     return batch;

@@ -5,7 +5,7 @@
 import fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { EVICTION_POLICY_NAMES, type EvictionPolicyName } from "../../src/runtime/eviction-policy.js";
-import type { Insertion, PrefixCache, PrefixMatch } from "../../src/runtime/radix-cache.js";
+import type { Insertion, Prefix, PrefixCache, PrefixMatch } from "../../src/runtime/radix-cache.js";
 
 interface PageRecord {
   /** Namespace and all tokens up to the end of this page. */
@@ -17,6 +17,7 @@ interface PageRecord {
   createdAt: number;
   hits: number;
   priority: number;
+  wanted: number;
 }
 
 /** Who goes first, written as the words say it: [decisive, between equals]. */
@@ -87,13 +88,30 @@ export class NaivePrefixCache implements PrefixCache<string> {
         held.push(record.page);
         present++;
       } else {
-        const fresh = { lockRef: 0, lastAccess: now, createdAt: now, hits: 0, priority: Math.max(0, priority) };
+        const fresh = {
+          lockRef: 0,
+          lastAccess: now,
+          createdAt: now,
+          hits: 0,
+          priority: Math.max(0, priority),
+          wanted: 0,
+        };
         this.#records.set(prefix, { prefix, parent, page: pages[i], ...fresh });
         held.push(pages[i]);
       }
       parent = prefix;
     }
     return { present, pages: held, node: parent };
+  }
+
+  want(prefixes: Iterable<Prefix>): void {
+    for (const record of this.#records.values()) record.wanted = 0;
+    for (const [i, { ids, namespace }] of [...prefixes].entries()) {
+      for (const prefix of this.#prefixes(ids, namespace)) {
+        const record = this.#records.get(prefix);
+        if (record && record.wanted === 0) record.wanted = 1000 - i;
+      }
+    }
   }
 
   evict(count: number): number {
@@ -103,7 +121,7 @@ export class NaivePrefixCache implements PrefixCache<string> {
         .filter((r) => r.lockRef === 0 && !records.some((other) => other.parent === r.prefix))
         .sort((a, b) => {
           const [x, y] = [a, b].map(ORDER[this.#policy]);
-          return x[0] - y[0] || x[1] - y[1];
+          return a.wanted - b.wanted || x[0] - y[0] || x[1] - y[1];
         });
       if (!oldest) return evicted;
       this.#records.delete(oldest.prefix);
@@ -165,6 +183,9 @@ class Harness<Node> {
         if (node !== undefined) this.cache.decLock(node);
         return this.#locks.length;
       }
+      case "want":
+        this.cache.want(op.prefixes.map(({ ids, namespace }) => ({ ids: Int32Array.from(ids), namespace })));
+        return null;
       case "evict":
         return this.cache.evict(op.count);
     }
@@ -183,6 +204,7 @@ type Operation =
   | { type: "insert"; ids: number[]; namespace: string; priority: number }
   | { type: "match" | "lock"; ids: number[]; namespace: string }
   | { type: "unlock"; index: number }
+  | { type: "want"; prefixes: { ids: number[]; namespace: string }[] }
   | { type: "evict"; count: number };
 
 function operations(pageSize: number): fc.Arbitrary<Operation[]> {
@@ -199,6 +221,13 @@ function operations(pageSize: number): fc.Arbitrary<Operation[]> {
       { weight: 2, arbitrary: onIds("match") },
       { weight: 2, arbitrary: onIds("lock") },
       { weight: 2, arbitrary: fc.record({ type: fc.constant("unlock" as const), index: fc.nat(20) }) },
+      {
+        weight: 1,
+        arbitrary: fc.record({
+          type: fc.constant("want" as const),
+          prefixes: fc.array(fc.record({ ids, namespace }), { maxLength: 3 }),
+        }),
+      },
       {
         weight: 2,
         arbitrary: fc.record({ type: fc.constant("evict" as const), count: fc.integer({ min: 0, max: 6 }) }),
@@ -260,6 +289,22 @@ export function runPrefixCacheContract<Node>(name: string, create: Create<Node>)
       expect(cache.evict(3)).toBe(3);
       expect(freed).toEqual([12, 11, 21]);
       expect(cache.matchPrefix(ids(1, 2, 3)).pages).toEqual([10]);
+    });
+
+    it("evicts what is wanted after everything else, until other prefixes are", () => {
+      const { cache, freed } = make(1);
+      cache.insert(ids(1, 2, 3), [10, 11, 12]);
+      cache.insert(ids(7, 8), [20, 21]);
+      cache.want([{ ids: ids(1, 2, 9), namespace: "" }]);
+      cache.insert(ids(5), [30]);
+      expect(cache.evict(2)).toBe(2);
+      expect(freed).toEqual([12, 21]);
+      expect(cache.evict(3)).toBe(3);
+      expect(freed.slice(2)).toEqual([20, 30, 11]);
+      cache.insert(ids(7, 8), [20, 21]);
+      cache.want([]);
+      expect(cache.evict(1)).toBe(1);
+      expect(freed.slice(5)).toEqual([10]);
     });
 
     it("never evicts what is locked, nor what locked pages hang on", () => {

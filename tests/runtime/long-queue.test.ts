@@ -2,8 +2,8 @@
 import { describe, expect, it, vi } from "vitest";
 import { DecodeSet } from "../../src/runtime/decode.js";
 import { FairShare } from "../../src/runtime/fair-share.js";
-import { KvCache } from "../../src/runtime/kv-cache.js";
-import { MAX_MATCHED_QUEUE, SCHEDULE_POLICIES } from "../../src/runtime/policy.js";
+import { KvCache, MAX_MATCHED_QUEUE } from "../../src/runtime/kv-cache.js";
+import { SCHEDULE_POLICIES } from "../../src/runtime/policy.js";
 import { PrefillQueue } from "../../src/runtime/prefill.js";
 import type { RadixCache } from "../../src/runtime/radix-cache.js";
 import { createRandom } from "../../src/runtime/random.js";

@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
 import { DEFAULT_SAMPLING_PARAMS } from "../../src/core/sampling-params.js";
+import { MAX_MATCHED_QUEUE } from "../../src/runtime/kv-cache.js";
 import { ProbeOutput } from "../../src/runtime/output.js";
-import { MAX_MATCHED_QUEUE, orderWaiting, type SchedulePolicy } from "../../src/runtime/policy.js";
+import { orderWaiting, type SchedulePolicy } from "../../src/runtime/policy.js";
 import { RadixCache } from "../../src/runtime/radix-cache.js";
 import { createRandom } from "../../src/runtime/random.js";
 import { Req } from "../../src/runtime/request.js";

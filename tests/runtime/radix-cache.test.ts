@@ -50,15 +50,17 @@ describe("RadixCache in memory", () => {
   const sequence = (length: number, from = 0) => Int32Array.from({ length }, (_, i) => from + i);
   const pageList = (count: number, from = 0) => Array.from({ length: count }, (_, i) => from + i);
 
-  it("keeps 4 + 4 / pageSize bytes per token outside of its nodes, whatever is inserted, split and evicted", () => {
+  it("keeps at most 3 + 3 / pageSize bytes per token outside of its nodes, whatever is inserted, split and evicted", () => {
     for (const pageSize of [1, 16, 32]) {
       const pages = 4096 / pageSize;
       const cache = new RadixCache({ pageSize, free: () => {}, pages });
       cache.insert(sequence(4096), pageList(pages));
       cache.matchPrefix(sequence(2048));
       cache.evict(pages / 4);
-      cache.insert(sequence(4096), pageList(pages));
-      expect(cache.chains.bytes).toBe(4096 * (4 + 4 / pageSize));
+      // Ids and page ids below 65,536 take 2 bytes.
+      expect(cache.chains.bytes).toBe(4096 * (2 + 2 / pageSize));
+      cache.insert(sequence(4096, 150_000), pageList(pages));
+      expect(cache.chains.bytes).toBe(4096 * (3 + 2 / pageSize));
     }
   });
 
