@@ -17,6 +17,7 @@ import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { createGunzip } from "node:zlib";
 import { GrammarCompiler, parseJsonText } from "../dist/grammar/index.js";
+import { childOf } from "../dist/grammar/vocabulary.js";
 import { openVocabulary } from "./grammar-vocabulary.mjs";
 
 const options = readOptions(process.argv.slice(2));
@@ -232,20 +233,22 @@ function instanceTexts(line) {
 }
 
 /** Tokens by longest match: any segmentation will do, this one needs no merges. */
-function longestMatch(vocabulary) {
-  const byBytes = new Map();
-  for (let id = 0; id < vocabulary.vocabSize; id++) {
-    const bytes = vocabulary.bytesOf(id);
-    if (bytes.length > 0) byBytes.set(Buffer.from(bytes).toString("latin1"), id);
-  }
+function longestMatch({ trie }) {
   return (bytes) => {
-    const text = Buffer.from(bytes).toString("latin1");
     const ids = [];
-    for (let at = 0; at < text.length; ) {
-      let length = Math.min(vocabulary.longestToken, 24, text.length - at);
-      while (length > 0 && !byBytes.has(text.slice(at, at + length))) length--;
-      if (length === 0) throw new Error(`the vocabulary has no token for byte ${text.charCodeAt(at)}`);
-      ids.push(byBytes.get(text.slice(at, at + length)));
+    for (let at = 0; at < bytes.length; ) {
+      let best = -1;
+      let length = 0;
+      let node = -1;
+      for (let k = at; k < bytes.length && k < at + 24; k++) {
+        node = childOf(trie, node, bytes[k]);
+        if (node < 0) break;
+        if (trie.token[node] < 0) continue;
+        best = trie.token[node];
+        length = k + 1 - at;
+      }
+      if (best < 0) throw new Error(`the vocabulary has no token for byte ${bytes[at]}`);
+      ids.push(best);
       at += length;
     }
     return ids;

@@ -3,12 +3,14 @@
  * token trie it may end so that a token can go on in what follows. Known per lexeme and vocabulary and shared by all
  * grammars: the inside of a JSON string is looked at once, not once for each place where a string may stand.
  *
- * Three short cuts make a new lexeme cheap. Bytes that must come are looked up in the trie. Runs of JSON-safe characters
- * have precomputed masks where all of them are taken up to some length. And a lexeme that soon behaves like another one
- * (any key but these names, after a letter that none of them has) is walked only where the two differ.
+ * Four short cuts make a new lexeme cheap. Bytes that must come are looked up in the trie. Runs of JSON-safe characters
+ * have precomputed masks where all of them are taken up to some length. A lexeme that soon behaves like another one (any
+ * key but these names, after a letter that none of them has) is walked only where the two differ. And of a lexeme with
+ * bounds only tokens long enough to meet them are looked at, when the one without bounds is known.
  */
 import { EPSILON, type Lexemes, NEVER } from "./lexeme.js";
 import { type DenseMask, hashOf } from "./mask-builder.js";
+import { LEAST_REACH, RelaxedLexemes } from "./relaxed-lexemes.js";
 import { childOf, type TokenTrie, type Vocabulary } from "./vocabulary.js";
 
 export interface LexemeMask {
@@ -20,8 +22,6 @@ export interface LexemeMask {
   readonly trie: TokenTrie;
 }
 
-/** Lexemes that take at most so many first bytes are not compared with others. */
-const NARROW = 24;
 /** Bytes of masks made since the last time those not asked for in between were forgotten. */
 const MAX_BYTES = 64 * 1024 * 1024;
 /** Bytes that show what a lexeme turns into after an ordinary beginning. */
@@ -32,11 +32,13 @@ const NO_NODES = new Int32Array(0);
 export class LexemeMasks {
   readonly #vocabulary: Vocabulary;
   readonly #lexemes: Lexemes;
+  readonly #relaxed: RelaxedLexemes;
   #masks = new Map<number, LexemeMask>();
   #older = new Map<number, LexemeMask>();
   #bytes = 0;
   readonly #path: Int32Array;
   readonly #basePath: Int32Array;
+  readonly #pathBits: (Int32Array | undefined)[];
   /** Row in the table of transitions, and classes of bytes, of each lexeme on the path. */
   readonly #pathRows: Int32Array;
   readonly #pathClasses: Uint8Array[];
@@ -47,8 +49,10 @@ export class LexemeMasks {
   constructor(vocabulary: Vocabulary, lexemes: Lexemes) {
     this.#vocabulary = vocabulary;
     this.#lexemes = lexemes;
+    this.#relaxed = new RelaxedLexemes(lexemes, vocabulary.longestToken);
     this.#path = new Int32Array(vocabulary.longestToken + 1);
     this.#basePath = new Int32Array(vocabulary.longestToken + 1);
+    this.#pathBits = new Array<undefined>(vocabulary.longestToken + 1).fill(undefined);
     this.#pathRows = new Int32Array(vocabulary.longestToken + 1);
     this.#pathClasses = new Array<Uint8Array>(vocabulary.longestToken + 1).fill(new Uint8Array(0));
   }
@@ -57,10 +61,7 @@ export class LexemeMasks {
     let known = this.#masks.get(lexeme);
     if (known !== undefined) return known;
     known = this.#older.get(lexeme);
-    if (known === undefined) {
-      const saturated = this.#lexemes.saturated(lexeme, this.#vocabulary.longestToken);
-      known = saturated === lexeme ? this.#make(lexeme) : this.of(saturated);
-    }
+    known ??= this.#make(lexeme);
     this.#bytes += 64 + 4 * ((known.dense?.words.length ?? 0) + (known.list?.length ?? 0) + known.exits.length);
     if (this.#bytes > MAX_BYTES) {
       this.#older = this.#masks;
@@ -74,10 +75,15 @@ export class LexemeMasks {
   #make(lexeme: number): LexemeMask {
     const prefix = this.#lexemes.prefix(lexeme);
     if (prefix !== undefined) return this.#afterPrefix(prefix.bytes, prefix.rest);
-    const { trie } = this.#vocabulary;
-    const first = this.#lexemes.firstBits(lexeme);
-    if (countBits(first) > NARROW) {
-      const base = this.#base(lexeme);
+    const { trie, longestToken } = this.#vocabulary;
+    if (this.#lexemes.takesMany(lexeme)) {
+      const relaxed = this.#relaxed.of(lexeme);
+      if (relaxed.lexeme !== lexeme && relaxed.reach >= LEAST_REACH) {
+        const known = this.of(relaxed.lexeme);
+        if (relaxed.reach >= longestToken) return known;
+        if (known.dense !== undefined) return this.#bounded(lexeme, relaxed.reach, known.dense, known);
+      }
+      const base = this.#lexemes.exceptions(lexeme)?.without ?? this.#base(lexeme);
       if (base >= 0) {
         const known = this.of(base);
         if (known.dense !== undefined) return this.#differing(lexeme, base, known.dense, known);
@@ -209,6 +215,64 @@ export class LexemeMasks {
     }
   }
 
+  /**
+   * The mask of `lexeme` from that of one without bounds, which treats all texts of up to `reach` bytes alike: only what
+   * is longer is looked at.
+   */
+  #bounded(lexeme: number, reach: number, dense: DenseMask, known: LexemeMask): LexemeMask {
+    const lexemes = this.#lexemes;
+    const { trie } = known;
+    const { label, skip, token, size, deepest } = trie;
+    const safe = lexemes.safeReach(lexeme);
+    const { unsafeTrie } = this.#vocabulary;
+    const words = trie === unsafeTrie && safe.exact ? this.#withSafe(dense.words, safe.length) : dense.words.slice();
+    const exits: number[] = [];
+    let taken = 0;
+    const path = this.#path;
+    path[0] = lexeme;
+    for (let i = 0; i < size; ) {
+      const end = skip[i] as number;
+      if ((deepest[i] as number) <= reach) {
+        i = end;
+        continue;
+      }
+      const depth = (label[i] as number) >> 8;
+      const to = lexemes.next(path[depth - 1] as number, (label[i] as number) & 255);
+      if (depth <= reach) {
+        path[depth] = to;
+        i = to === NEVER ? end : i + 1;
+        continue;
+      }
+      // From here on nothing is taken over: neither tokens nor exits.
+      for (; taken < known.exits.length && (known.exits[taken] as number) < i; taken++)
+        exits.push(known.exits[taken] as number);
+      if (to === NEVER) {
+        for (let k = i; k < end; k++) {
+          const id = token[k] as number;
+          if (id >= 0) words[id >> 5] = (words[id >> 5] as number) & ~(1 << (id & 31));
+        }
+        while (taken < known.exits.length && (known.exits[taken] as number) < end) taken++;
+        i = end;
+        continue;
+      }
+      if (known.exits[taken] === i) taken++;
+      path[depth] = to;
+      const id = token[i] as number;
+      if (id >= 0) words[id >> 5] = (words[id >> 5] as number) | (1 << (id & 31));
+      if (end > i + 1 && lexemes.nullable(to)) exits.push(i);
+      i++;
+    }
+    for (; taken < known.exits.length; taken++) exits.push(known.exits[taken] as number);
+    return { list: undefined, dense: { words, hash: hashOf(words) }, exits: Int32Array.from(exits), trie };
+  }
+
+  /** A copy of `words` in which, of the tokens that are runs of JSON-safe characters, those of up to `length` are. */
+  #withSafe(words: Int32Array, length: number): Int32Array {
+    const all = this.#vocabulary.safeMask(Number.POSITIVE_INFINITY);
+    const some = this.#vocabulary.safeMask(length);
+    return words.map((word, i) => (word & ~(all[i] as number)) | (some[i] as number));
+  }
+
   /** A lexeme that this one becomes after an ordinary byte and that all of them leave as it is; -1 if none. */
   #base(lexeme: number): number {
     const lexemes = this.#lexemes;
@@ -222,6 +286,13 @@ export class LexemeMasks {
     return -1;
   }
 
+  /** Bytes after which the two may differ, as bits; undefined when that may be all. */
+  #differOn(lexeme: number, base: number): Int32Array | undefined {
+    if (lexeme === NEVER || base === NEVER) return undefined;
+    const found = this.#lexemes.exceptions(lexeme);
+    return found?.without === base ? found.bits : undefined;
+  }
+
   /** The mask of `lexeme` from that of `base`: parts of the trie in which both lead to the same lexeme are taken over. */
   #differing(lexeme: number, base: number, dense: DenseMask, known: LexemeMask): LexemeMask {
     const lexemes = this.#lexemes;
@@ -232,16 +303,24 @@ export class LexemeMasks {
     let taken = 0;
     const path = this.#path;
     const basePath = this.#basePath;
+    const pathBits = this.#pathBits;
     path[0] = lexeme;
     basePath[0] = base;
+    pathBits[0] = this.#differOn(lexeme, base);
     for (let i = 0; i < size; ) {
       const tag = label[i] as number;
       const depth = tag >> 8;
-      const at = path[depth - 1] as number;
-      const baseAt = basePath[depth - 1] as number;
-      const to = at === NEVER ? NEVER : lexemes.next(at, tag & 255);
-      const baseTo = baseAt === NEVER ? NEVER : lexemes.next(baseAt, tag & 255);
+      const byte = tag & 255;
       const end = skip[i] as number;
+      const bits = pathBits[depth - 1];
+      let to = NEVER;
+      let baseTo = NEVER;
+      if (bits === undefined || ((bits[byte >> 5] as number) & (1 << (byte & 31))) !== 0) {
+        const at = path[depth - 1] as number;
+        const baseAt = basePath[depth - 1] as number;
+        to = at === NEVER ? NEVER : lexemes.next(at, byte);
+        baseTo = baseAt === NEVER ? NEVER : lexemes.next(baseAt, byte);
+      }
       if (to === baseTo) {
         while (taken < known.exits.length && (known.exits[taken] as number) < i) taken++;
         for (; taken < known.exits.length && (known.exits[taken] as number) < end; taken++)
@@ -251,6 +330,7 @@ export class LexemeMasks {
       }
       path[depth] = to;
       basePath[depth] = baseTo;
+      pathBits[depth] = this.#differOn(to, baseTo);
       const id = token[i] as number;
       if (id >= 0) {
         const bit = 1 << (id & 31);
@@ -262,10 +342,4 @@ export class LexemeMasks {
     }
     return { list: undefined, dense: { words, hash: hashOf(words) }, exits: Int32Array.from(exits), trie };
   }
-}
-
-function countBits(bits: Int32Array): number {
-  let count = 0;
-  for (let word of bits) for (; word !== 0; word &= word - 1) count++;
-  return count;
 }

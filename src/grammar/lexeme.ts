@@ -83,6 +83,18 @@ export interface SafeReach {
   readonly exact: boolean;
 }
 
+/** A lexeme taken apart: `repeat` has one item. */
+export interface LexemeView {
+  readonly kind: "cat" | "alt" | "and" | "repeat" | "other";
+  readonly items: readonly number[];
+  readonly min: number;
+  /** Infinity for unbounded. */
+  readonly max: number;
+}
+
+/** First bytes that are few. */
+const NARROW = 24;
+
 const NO_REACH: SafeReach = { length: 0, exact: false };
 const ENDLESS_REACH: SafeReach = { length: Number.POSITIVE_INFINITY, exact: true };
 /** Every first byte of a JSON-safe character. */
@@ -285,25 +297,70 @@ export class Lexemes {
     return reach;
   }
 
-  /**
-   * The lexeme with repetitions of safe characters at its beginning capped where texts of `length` bytes cannot tell:
-   * what is refused and where the lexeme may end is the same for all of them.
-   */
-  saturated(lexeme: number, length: number): number {
-    const start = this.#table.start(lexeme);
+  /** How the lexeme is put together, as far as it is put together from others. */
+  view(lexeme: number): LexemeView {
     const { pool } = this.#table;
-    if (pool[start] === Kind.Cat) {
-      const first = pool[start + 1] as number;
-      const rest = pool[start + 2] as number;
-      const capped = this.saturated(first, length);
-      return capped === first ? lexeme : this.#cat(capped, rest);
+    const start = this.#table.start(lexeme);
+    switch (pool[start]) {
+      case Kind.Cat:
+      case Kind.Alt:
+      case Kind.And: {
+        const kind = pool[start] === Kind.Cat ? "cat" : pool[start] === Kind.Alt ? "alt" : "and";
+        return { kind, items: Array.from(pool.subarray(start + 1, this.#table.end(lexeme))), min: 1, max: 1 };
+      }
+      case Kind.Repeat: {
+        const max = pool[start + 3] as number;
+        const items = [pool[start + 1] as number];
+        return { kind: "repeat", items, min: pool[start + 2] as number, max: max < 0 ? Number.POSITIVE_INFINITY : max };
+      }
+      default:
+        return { kind: "other", items: [], min: 1, max: 1 };
     }
-    if (pool[start] !== Kind.Repeat || !this.#safeCharacters.has(pool[start + 1] as number)) return lexeme;
-    const min = pool[start + 2] as number;
-    const max = pool[start + 3] as number;
-    if (min <= length + 1 && max <= length) return lexeme;
-    const most = max < 0 || max > length ? Number.POSITIVE_INFINITY : max;
-    return this.repeat(pool[start + 1] as number, Math.min(min, length + 1), most);
+  }
+
+  /**
+   * A lexeme that is another one but for finitely many texts excepted at its beginning (any key but these names): the
+   * other one, and the first bytes of those texts, as bits. After all other bytes the two are the same.
+   */
+  exceptions(lexeme: number): { readonly without: number; readonly bits: Int32Array } | undefined {
+    const { pool } = this.#table;
+    const start = this.#table.start(lexeme);
+    const isCat = pool[start] === Kind.Cat;
+    const head = isCat ? (pool[start + 1] as number) : lexeme;
+    if (pool[this.#table.start(head)] !== Kind.And) return undefined;
+    const rest = isCat ? (pool[start + 2] as number) : EPSILON;
+    const kept: number[] = [];
+    const bits = new Int32Array(8);
+    for (const item of this.view(head).items) {
+      const at = this.#table.start(item);
+      const excepted = this.#table.pool[at + 1] as number;
+      if (this.#table.pool[at] !== Kind.Not || !this.#isFinite(excepted)) {
+        kept.push(item);
+        continue;
+      }
+      this.firstBits(excepted).forEach((word, i) => {
+        bits[i] = (bits[i] as number) | word;
+      });
+    }
+    if (kept.length === 0 || kept.length === this.view(head).items.length) return undefined;
+    const without = this.and(kept);
+    // Where only one of the two may be empty, only one of them goes on with the rest at once.
+    if (this.nullable(without) !== this.nullable(head)) {
+      this.firstBits(rest).forEach((word, i) => {
+        bits[i] = (bits[i] as number) | word;
+      });
+    }
+    return { without: this.#cat(without, rest), bits };
+  }
+
+  /** Every text of the lexeme has at least so many bytes. */
+  leastBytes(lexeme: number): number {
+    const { kind, items, min } = this.view(lexeme);
+    if (kind === "other") return this.nullable(lexeme) ? 0 : 1;
+    const parts = items.map((item) => this.leastBytes(item));
+    if (kind === "cat") return parts.reduce((sum, part) => sum + part, 0);
+    if (kind === "alt") return Math.min(...parts);
+    return kind === "and" ? Math.max(...parts) : min * (parts[0] as number);
   }
 
   /** Bytes that may come first: 256 bits, a few too many where it takes a search to know. Not to be written to. */
@@ -336,11 +393,23 @@ export class Lexemes {
     return bytes.length === 0 ? undefined : { bytes, rest: at };
   }
 
+  /** Whether many bytes may come first: letters, and not only digits, say. */
+  takesMany(lexeme: number): boolean {
+    let count = 0;
+    for (let word of this.firstBits(lexeme)) for (; word !== 0; word &= word - 1) count++;
+    return count > NARROW;
+  }
+
   /** Bytes partitioned so that all of a class lead to the same lexeme. */
   classes(lexeme: number): ByteClasses {
     let classes = this.#lexemeClasses[lexeme];
     if (classes === undefined) {
-      classes = this.#makeClasses(lexeme);
+      // What reads its first byte by a part alone tells bytes apart as the part does.
+      const start = this.#table.start(lexeme);
+      const kind = this.#table.pool[start];
+      const part = this.#table.pool[start + 1] as number;
+      const same = kind === Kind.Repeat || kind === Kind.Not || (kind === Kind.Cat && !this.nullable(part));
+      classes = same ? this.classes(part) : this.#makeClasses(lexeme);
       this.#lexemeClasses[lexeme] = classes;
     }
     return classes;

@@ -26,6 +26,7 @@ interface Rule {
   readonly build: () => number;
   readonly buildShort: (() => number) | undefined;
   node: number;
+  shortNode: number;
   productive: boolean;
 }
 
@@ -89,7 +90,7 @@ export class Program {
    * @param productive false while that is not known yet; see {@link setProductive}.
    */
   rule(build: () => number, productive = true): number {
-    const id = this.#rules.push({ build, buildShort: undefined, node: -1, productive }) - 1;
+    const id = this.#rules.push({ build, buildShort: undefined, node: -1, shortNode: -1, productive }) - 1;
     return this.nodes.intern([NodeKind.Rule, id]);
   }
 
@@ -101,7 +102,7 @@ export class Program {
   keyedRule(key: string, build: () => number, buildShort?: () => number): number {
     let node = this.#keyed.get(key);
     if (node === undefined) {
-      const id = this.#rules.push({ build, buildShort, node: -1, productive: true }) - 1;
+      const id = this.#rules.push({ build, buildShort, node: -1, shortNode: -1, productive: true }) - 1;
       node = this.nodes.intern([NodeKind.Rule, id]);
       this.#keyed.set(key, node);
     }
@@ -122,7 +123,10 @@ export class Program {
 
   /** The body to look at for the shortest text of a rule. */
   shortBody(rule: number): number {
-    return (this.#rules[rule] as Rule).buildShort?.() ?? this.body(rule);
+    const found = this.#rules[rule] as Rule;
+    if (found.buildShort === undefined) return this.body(rule);
+    if (found.shortNode < 0) found.shortNode = found.buildShort();
+    return found.shortNode;
   }
 
   isProductive(node: number): boolean {

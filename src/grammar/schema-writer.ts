@@ -209,16 +209,23 @@ export class SchemaWriter {
     return shared ? program.sequence(program.lexeme(gap), program.choice(items)) : program.choice(items);
   }
 
-  /** A key, its value, and what follows. */
+  /** A key, its value, and what follows. What follows is written when the key has been read: there are many keys. */
   #member(writer: ObjectWriter, state: ObjectState, id: string, depth: number): number {
     const { lexemes } = this.#program;
     const body = (members: readonly Member[]): number => {
-      const items = members.map(({ name, keys, value, to }) => {
+      const items = members.map((member) => {
+        const { name, keys, value } = member;
         const key =
           name === undefined
             ? this.#program.lexeme(lexemes.cat(this.#json.quoted(keys), this.#colon))
             : this.#name(name);
-        return this.#program.sequence(key, this.#value(value, depth + 1), this.#afterMember(writer, to, id, depth));
+        const rest = this.#program.rule(() =>
+          this.#program.sequence(
+            this.#value(value, depth + 1),
+            this.#afterMember(writer, writer.after(state, member), id, depth),
+          ),
+        );
+        return this.#program.sequence(key, rest);
       });
       return this.#program.choice(items);
     };
@@ -233,8 +240,7 @@ export class SchemaWriter {
   #name(name: string): number {
     let known = this.#keys.get(name);
     if (known === undefined) {
-      const content = this.#json.encoder.text(name, "json");
-      known = this.#program.lexeme(this.#program.lexemes.cat(this.#json.quoted(content), this.#colon));
+      known = this.#program.lexeme(this.#program.lexemes.cat(this.#json.text(JSON.stringify(name)), this.#colon));
       this.#keys.set(name, known);
     }
     return known;
@@ -355,9 +361,13 @@ interface ObjectState {
 
 interface Member {
   readonly name?: string;
+  /** Index of the name; -1 for other keys. */
+  readonly index: number;
   readonly keys: number;
   readonly value: Formula;
-  readonly to: ObjectState;
+  readonly required: boolean;
+  /** Demands that this one fulfils. */
+  readonly proves: number;
 }
 
 /** Which members may come when, so that the object can always be completed. */
@@ -405,7 +415,9 @@ class ObjectWriter {
   }
 
   isPossible(): boolean {
-    return !this.#impossible && this.#canFinish(this.start());
+    if (this.#impossible) return false;
+    const { count, required, met, open } = this.start();
+    return this.#canFinish(count, required, met, open);
   }
 
   mayClose(state: ObjectState): boolean {
@@ -413,43 +425,56 @@ class ObjectWriter {
   }
 
   hasMember(state: ObjectState): boolean {
-    return this.members(state).length > 0;
+    return this.#find(state, true).length > 0;
   }
 
   members(state: ObjectState): Member[] {
-    const out: Member[] = [];
-    const add = (member: Member): void => {
-      if (this.#canFinish(member.to)) out.push(member);
-    };
+    return this.#find(state, false);
+  }
+
+  /** Where the object is after a member. */
+  after(state: ObjectState, { index, required, proves }: Member): ObjectState {
     const count = this.#counted(state.count + 1);
-    const openNames = state.met === 0 ? this.#openNames(state) : [];
-    for (const i of openNames) {
-      const { name, value, required } = this.#names[i] as { name: string; value: Formula; required: boolean };
-      const to = this.#anyOrder
-        ? this.#withSeen(state, i, count)
-        : {
-            at: i + 1,
-            seen: 0n,
-            count,
-            met: state.met,
-            open: this.#names.length - i - 1,
-            required: this.#requiredFrom[i + 1] as number,
-          };
-      add({ name, keys: 0, value, to });
-      if (required && !this.#anyOrder) return out;
+    const met = state.met | proves;
+    if (index < 0) {
+      return this.#anyOrder ? { ...state, count, met } : { ...state, count, met, at: this.#names.length, open: 0 };
     }
-    for (const extra of this.#extras) {
+    if (this.#anyOrder) {
+      const seen = state.seen | (this.#bits[index] as bigint);
+      return { at: 0, seen, count, met, open: state.open - 1, required: state.required - (required ? 1 : 0) };
+    }
+    return {
+      at: index + 1,
+      seen: 0n,
+      count,
+      met,
+      open: this.#names.length - index - 1,
+      required: this.#requiredFrom[index + 1] as number,
+    };
+  }
+
+  /** The members that may come, or (`any`) one of them if there are any. */
+  #find(state: ObjectState, any: boolean): Member[] {
+    const out: Member[] = [];
+    const count = this.#counted(state.count + 1);
+    const names = state.met === 0 ? this.#names : [];
+    for (let i = this.#anyOrder ? 0 : state.at; i < names.length; i++) {
+      if (this.#anyOrder && (state.seen & (this.#bits[i] as bigint)) !== 0n) continue;
+      const { name, value, required } = names[i] as { name: string; value: Formula; required: boolean };
+      const left = this.#anyOrder
+        ? { required: state.required - (required ? 1 : 0), open: state.open - 1 }
+        : { required: this.#requiredFrom[i + 1] as number, open: names.length - i - 1 };
+      if (this.#canFinish(count, left.required, state.met, left.open))
+        out.push({ name, index: i, keys: 0, value, required, proves: 0 });
+      if ((any && out.length > 0) || (required && !this.#anyOrder)) return out;
+    }
+    for (const { keys, value, proves } of this.#extras) {
       // Members that fulfil a demand come last: a later member of the same key would take their place.
-      if (extra.proves === 0 && state.met !== 0) continue;
-      if (extra.proves !== 0 && (state.met | extra.proves) === state.met) continue;
-      if (extra.proves !== 0 && state.required > 0) continue;
-      add({
-        keys: extra.keys,
-        value: extra.value,
-        to: this.#anyOrder
-          ? { ...state, count, met: state.met | extra.proves }
-          : { ...state, count, met: state.met | extra.proves, at: this.#names.length, open: 0 },
-      });
+      if (proves === 0 && state.met !== 0) continue;
+      if (proves !== 0 && (state.met | proves) === state.met) continue;
+      if (proves !== 0 && state.required > 0) continue;
+      if (this.#canFinish(count, state.required, state.met | proves, this.#anyOrder ? state.open : 0))
+        out.push({ index: -1, keys, value, required: false, proves });
     }
     return out;
   }
@@ -458,23 +483,8 @@ class ObjectWriter {
   nextMembers(state: ObjectState): Member[] {
     const all = this.members(state);
     if (!this.#anyOrder) return all;
-    const required = all.find(
-      ({ name }) => name !== undefined && this.#names.some((n) => n.name === name && n.required),
-    );
-    return required === undefined ? all.filter((member, i) => i === 0 || member.name === undefined) : [required];
-  }
-
-  #openNames(state: ObjectState): number[] {
-    const out: number[] = [];
-    if (!this.#anyOrder) for (let i = state.at; i < this.#names.length; i++) out.push(i);
-    else for (const [i, bit] of this.#bits.entries()) if ((state.seen & bit) === 0n) out.push(i);
-    return out;
-  }
-
-  #withSeen(state: ObjectState, index: number, count: number): ObjectState {
-    const required = state.required - (this.#names[index]?.required ? 1 : 0);
-    const seen = state.seen | (this.#bits[index] as bigint);
-    return { at: 0, seen, count, met: state.met, open: state.open - 1, required };
+    const required = all.find((member) => member.required);
+    return required === undefined ? all.filter((member, i) => i === 0 || member.index < 0) : [required];
   }
 
   #counted(count: number): number {
@@ -482,15 +492,15 @@ class ObjectWriter {
     return this.#plan.max === Number.POSITIVE_INFINITY ? Math.min(count, this.#plan.min) : count;
   }
 
-  #canFinish(state: ObjectState): boolean {
+  #canFinish(count: number, required: number, met: number, open: number): boolean {
     const { min, max } = this.#plan;
-    const proofs = this.#proofs[state.met] as number;
-    if (state.count + state.required + proofs > max) return false;
+    const proofs = this.#proofs[met] as number;
+    if (count + required + proofs > max) return false;
     if (proofs === Number.POSITIVE_INFINITY) return false;
-    if (state.count >= min) return true;
-    const names = state.met === 0 ? state.open : 0;
-    const others = this.#extras.some((extra) => extra.proves === 0) && state.met === 0;
-    return others || state.count + names + proofs >= min;
+    if (count >= min) return true;
+    const names = met === 0 ? open : 0;
+    const others = this.#extras.some((extra) => extra.proves === 0) && met === 0;
+    return others || count + names + proofs >= min;
   }
 }
 

@@ -24,6 +24,8 @@ export interface TokenTrie {
   /** Token that ends at the node, or -1. Of several ids with the same bytes the smallest; see `duplicates`. */
   readonly token: Int32Array;
   readonly maxDepth: number;
+  /** Depth of the deepest token at or below the node. */
+  readonly deepest: Uint16Array;
   /** By first byte: the node, or -1. */
   readonly first: Int32Array;
   /** By first byte << 8 | second byte: the node, or -1. */
@@ -250,6 +252,12 @@ export class Vocabulary {
       previous = bytes;
     }
     for (; depth > 0; depth--) skip[path[depth] as number] = node;
+    const deepest = new Uint16Array(size);
+    for (let i = size - 1; i >= 0; i--) {
+      let most = (label[i] as number) >> 8;
+      for (let k = i + 1; k < (skip[i] as number); k = skip[k] as number) most = Math.max(most, deepest[k] as number);
+      deepest[i] = most;
+    }
     const first = new Int32Array(256).fill(-1);
     const second = new Int32Array(65_536).fill(-1);
     for (let i = 0; i < size; i = skip[i] as number) {
@@ -259,7 +267,7 @@ export class Vocabulary {
         second[(byte << 8) | ((label[k] as number) & 255)] = k;
       }
     }
-    return { size, label, skip, token, maxDepth: this.longestToken, first, second };
+    return { size, label, skip, token, maxDepth: this.longestToken, deepest, first, second };
   }
 }
 
