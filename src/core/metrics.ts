@@ -30,6 +30,11 @@ type Reading = readonly [name: string, help: string, read: (stats: EngineStats) 
 const GAUGES: readonly Reading[] = [
   ["num_running_reqs", "The number of running requests.", (s) => s.numRunningReqs],
   ["num_queue_reqs", "The number of requests in the waiting queue.", (s) => s.numQueueReqs],
+  ["num_retracted_reqs", "The number of retracted requests in the waiting queue.", (s) => s.numRetractedReqs],
+  ["decode_sum_seq_lens", "The sum of the lengths of the running requests.", (s) => s.decodeSumSeqLens],
+  ["utilization", "The used share of the places in the batch.", (s) => s.numRunningReqs / s.maxRunningRequests],
+  ["engine_startup_time", "Seconds until the engine was there.", (s) => s.startup.totalSeconds],
+  ["engine_load_weights_time", "Seconds that loading the weights took.", (s) => s.startup.loadWeightsSeconds],
   ["num_grammar_queue_reqs", "The number of requests that wait for their grammar.", (s) => s.grammar.waiting],
   ["num_paused_reqs", "The number of requests that wait for continue_generation.", pausedReqs],
   ["num_used_tokens", "The number of used tokens of the KV cache.", (s) => s.numUsedTokens],
@@ -62,6 +67,7 @@ const COUNTERS: readonly Reading[] = [
     (s) => s.counters.retractedOutputTokens,
   ],
   ["num_preempted_requests_total", "Requests that gave way to a higher priority.", (s) => s.counters.preemptions],
+  ["num_so_requests_total", "Number of structured output requests processed.", (s) => s.grammar.requests],
   ["num_grammar_total", "Requests with a constraint.", (s) => s.grammar.requests],
   ["num_grammar_cache_hit_total", "Requests whose grammar was compiled before.", (s) => s.grammar.cacheHits],
   [
@@ -79,6 +85,8 @@ const COUNTERS: readonly Reading[] = [
     "Output tokens expected from a grammar, computed together and found right.",
     (s) => s.counters.jumpForwardTokens,
   ],
+  ["prefetched_tokens_total", "Tokens read from storage.", (s) => storedTokens(s, s.hicache?.storage?.reads)],
+  ["backuped_tokens_total", "Tokens written to storage.", (s) => storedTokens(s, s.hicache?.storage?.writes)],
   ["evicted_tokens_total", "Tokens evicted from the prefix cache.", (s) => s.counters.evictedTokens],
   ["prefill_steps_total", "Forward passes over prompts.", (s) => s.counters.prefillSteps],
   ["native_busy_seconds_total", "Seconds native threads computed.", (s) => s.counters.nativeBusySeconds],
@@ -224,6 +232,11 @@ export class EngineMetrics {
 
 function pausedReqs(stats: EngineStats): number {
   return stats.isPaused ? stats.numRunningReqs + stats.numQueueReqs : 0;
+}
+
+/** Storage counts pages. */
+function storedTokens({ pages }: EngineStats, count = 0): number {
+  return count * pages.pageSize;
 }
 
 /** Before the first batch some ratios are 0/0. */

@@ -286,6 +286,10 @@ export interface HicacheStats {
 export interface EngineStats {
   numRunningReqs: number;
   numQueueReqs: number;
+  /** Of those in the queue, the ones that ran before and had to give way. */
+  numRetractedReqs: number;
+  /** Tokens of all running requests, prompt and output. */
+  decodeSumSeqLens: number;
   numUsedTokens: number;
   maxTotalNumTokens: number;
   maxRunningRequests: number;
@@ -345,6 +349,8 @@ export interface EngineStats {
   kernels: { tier: string; reason: string; threads: number };
   memory: { weightsBytes: number; kvBytes: number; arenaBytes: number; rssBytes: number };
   uptimeSeconds: number;
+  /** Seconds that loading the weights took, and everything until the engine was there; 0 when it was not loaded from files. */
+  startup: { loadWeightsSeconds: number; totalSeconds: number };
 }
 
 /** The six verbs, what the engine is, and its tokenizer where it has one. */

@@ -76,6 +76,8 @@ export interface EngineConfig {
   chunkedPrefillSize: number;
   /** Most prompt tokens of one prefill batch, whatever chunkedPrefillSize says. @default 16384 */
   maxPrefillTokens: number;
+  /** Most requests in one prefill batch; null = no limit. @default null */
+  prefillMaxRequests: number | null;
   /** Order of the waiting queue (policy.ts). @default "fcfs" */
   schedulePolicy: SchedulePolicy;
   /** Requests of a higher `priority` go first, and running ones of a lower may have to give way. @default false */
@@ -165,6 +167,7 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   maxTotalTokens: null,
   chunkedPrefillSize: 512,
   maxPrefillTokens: 16384,
+  prefillMaxRequests: null,
   schedulePolicy: "fcfs",
   enablePriorityScheduling: false,
   scheduleLowPriorityValuesFirst: false,
@@ -247,6 +250,7 @@ const CHECKS: { readonly [K in keyof EngineConfig]: Check } = {
   maxTotalTokens: orNull(integer(1)),
   chunkedPrefillSize: [(x) => x === -1 || isInteger(1)(x), "-1 (off) or an integer >= 1"],
   maxPrefillTokens: integer(1),
+  prefillMaxRequests: orNull(integer(1)),
   schedulePolicy: oneOf(SCHEDULE_POLICIES),
   enablePriorityScheduling: flag,
   scheduleLowPriorityValuesFirst: flag,

@@ -84,6 +84,8 @@ export interface EngineParts {
   vocabulary?: Vocabulary;
   /** Of weights and KV layout: names pages on disk. Needed with hicacheStorageBackend. */
   kvIdentity?: string;
+  /** What loading took. @default zeros */
+  startup?: EngineStats["startup"];
   /** Check page accounting after every step. @default false */
   strict?: boolean;
 }
@@ -105,6 +107,7 @@ export class Engine implements EngineApi {
   readonly #rids = new Set<string>();
   readonly #sessions = new Sessions();
   readonly #startedAt = performance.now();
+  readonly #startup: EngineStats["startup"];
   #closed: Promise<void> | null = null;
 
   constructor(parts: EngineParts) {
@@ -112,6 +115,7 @@ export class Engine implements EngineApi {
     this.model = model;
     this.tokenizer = tokenizer;
     this.config = config;
+    this.#startup = parts.startup ?? { loadWeightsSeconds: 0, totalSeconds: 0 };
     this.#runner = runner;
     this.#encoders = parts.encoders;
     this.#encoder = new PromptEncoder(tokenizer, runner.vocabSize, this.#slices, parts.encoders);
@@ -203,6 +207,7 @@ export class Engine implements EngineApi {
       grammar: this.#grammars?.stats() ?? NO_GRAMMARS,
       kernels: this.#runner.kernels,
       memory: { ...this.#runner.memory, rssBytes: process.memoryUsage.rss() },
+      startup: this.#startup,
       uptimeSeconds: (performance.now() - this.#startedAt) / 1000,
     };
   }

@@ -103,6 +103,14 @@ export class GrammarTrials {
           : new SglangError("ENGINE_FAILED", `The grammar thread failed: ${cause.message}`, {}, { cause }),
       );
     });
+    // After an error too, then with no worker any more. What ended it (process.exit in it, say) is not known.
+    worker.on("exit", (code) => {
+      if (worker !== this.#worker) return;
+      this.#worker = null;
+      this.#end(
+        new SglangError("ENGINE_FAILED", `The grammar thread ended with code ${code}; send the request again.`),
+      );
+    });
     return worker;
   }
 

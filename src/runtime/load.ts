@@ -70,10 +70,12 @@ export async function loadEngineParts(modelSpec: string, options: LoadOptions): 
   });
   const checkpoint = await openCheckpoint(found.path);
   try {
+    const started = performance.now();
     const made = await partsOf(checkpoint, config, found.name, weightCache(config, downloadDir), signal);
     const parts = { ...made, vocabulary: await vocabularyOf(made, vocabularyCache(config, downloadDir), found.name) };
     collectGarbage();
-    return parts;
+    const loadWeightsSeconds = made.startup?.loadWeightsSeconds ?? 0;
+    return { ...parts, startup: { loadWeightsSeconds, totalSeconds: (performance.now() - started) / 1000 } };
   } finally {
     checkpoint.close();
   }
@@ -155,6 +157,7 @@ async function partsOf(
       cache,
       kvDtype: kvDtype(config),
     });
+    const loadWeightsSeconds = (performance.now() - started) / 1000;
     const runner = makeRunner(native, weights, config, tokenizer, available);
     logger.info(
       `Loaded ${name} in ${((performance.now() - started) / 1000).toFixed(1)} s: ${weights.config.architecture}, ` +
@@ -168,6 +171,7 @@ async function partsOf(
       tokenizer,
       config,
       encoders: createEncoderPool(source),
+      startup: { loadWeightsSeconds, totalSeconds: loadWeightsSeconds },
       kvIdentity: JSON.stringify([
         ["weights", checkpoint.identity(), addon.packedLayout()],
         // Bits of keys and values are a tier's own.

@@ -26,6 +26,8 @@ export interface PrefillOptions extends AdmissionOrderOptions {
   /** Most prompt tokens in one batch. */
   stepTokens: number;
   maxRunningRequests: number;
+  /** Most requests in one batch; null = no limit. @default null */
+  prefillMaxRequests?: number | null;
   /** With `byPriority`: how much lower a running request's priority must be for it to give way. */
   preemptionThreshold: number;
 }
@@ -106,6 +108,12 @@ export class PrefillQueue {
     const items: BatchItem[] = [];
     // At least one, so that many running requests cannot keep prompts out.
     let budget = Math.max(1, this.#options.stepTokens - decodeTokens);
+    if (this.partial && this.#mustGiveWay(this.partial)) {
+      const { partial } = this;
+      this.#kv.release(partial, true);
+      this.requeue([partial]);
+      this.preemptions++;
+    }
     if (this.partial) {
       const item = this.#continuePartial(this.partial, budget);
       if (!item) return null;
@@ -141,9 +149,24 @@ export class PrefillQueue {
   #mayPreempt(decode: DecodeSet): boolean {
     const { byPriority, preemptionThreshold } = this.#options;
     if (!byPriority || decode.reqs.length === 0) return false;
-    let highest = Number.NEGATIVE_INFINITY;
-    for (const { priority } of this.waiting) if (priority > highest) highest = priority;
+    const highest = this.#highestPriority();
     return decode.reqs.some(({ priority }) => highest - priority > preemptionThreshold);
+  }
+
+  #highestPriority(): number {
+    let highest = Number.NEGATIVE_INFINITY;
+    // Nobody makes room for one that waits for its pages from storage.
+    for (const { priority, fetch } of this.waiting) if (priority > highest && fetch !== "reading") highest = priority;
+    return highest;
+  }
+
+  /**
+   * Is a half-computed prompt in the way of a higher priority? Nobody is admitted beside it, so it would hold all others up
+   * for as long as its text is. What is computed of it stays cached.
+   */
+  #mustGiveWay(partial: Req): boolean {
+    const { byPriority, preemptionThreshold } = this.#options;
+    return byPriority && this.#highestPriority() - partial.priority > preemptionThreshold;
   }
 
   /**
@@ -187,7 +210,8 @@ export class PrefillQueue {
   }
 
   #admit(decode: DecodeSet, items: BatchItem[], queued: readonly QueuedItem[], stepTokens: number): void {
-    const { maxRunningRequests, byPriority, fairShare } = this.#options;
+    const { maxRunningRequests, prefillMaxRequests, byPriority, fairShare } = this.#options;
+    const most = prefillMaxRequests ?? Number.POSITIVE_INFINITY;
     let budget = stepTokens;
     let answers = 0;
     for (const { req } of items) answers += this.#reservation(req);
@@ -199,7 +223,7 @@ export class PrefillQueue {
     const unsettled = new Set(queued.map(({ req }) => req));
     for (const req of order) {
       const isFull = decode.reqs.length + items.length >= maxRunningRequests;
-      if (budget <= 0 || (isFull && !byPriority)) break;
+      if (budget <= 0 || items.length >= most || (isFull && !byPriority)) break;
       if (unsettled.has(req) || this.#kv.isFetching(req)) continue;
       this.#kv.match(req);
       if (this.#sharesWithBatch(req, items) || this.#sharesWithBatch(req, computing)) {

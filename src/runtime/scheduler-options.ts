@@ -14,6 +14,7 @@ export function schedulerOptions(
     stepTokens: Math.min(prefillStepTokens(config), runner.maxTokens),
     maxRunningRequests: config.maxRunningRequests,
     maxQueuedRequests: config.maxQueuedRequests,
+    prefillMaxRequests: config.prefillMaxRequests,
     policy: config.schedulePolicy,
     byPriority: config.enablePriorityScheduling,
     preemptionThreshold: config.prioritySchedulingPreemptionThreshold,

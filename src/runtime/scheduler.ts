@@ -198,7 +198,7 @@ export class Scheduler {
     return this.#done;
   }
 
-  stats(): Omit<EngineStats, "grammar" | "kernels" | "memory" | "uptimeSeconds"> {
+  stats(): Omit<EngineStats, "grammar" | "kernels" | "memory" | "uptimeSeconds" | "startup"> {
     const { pool, evictablePages, protectedPages } = this.kv;
     let inUse = 0;
     for (const req of this.#live()) inUse += req.ownPages;
@@ -206,6 +206,8 @@ export class Scheduler {
     return {
       numRunningReqs: load.running,
       numQueueReqs: load.queued,
+      numRetractedReqs: this.#prefill.waiting.reduce((sum, { retractions }) => sum + Number(retractions > 0), 0),
+      decodeSumSeqLens: this.#decode.reqs.reduce((sum, { length }) => sum + length, 0),
       numUsedTokens: load.usedTokens,
       maxTotalNumTokens: load.maxTokens,
       maxRunningRequests: this.#options.maxRunningRequests,

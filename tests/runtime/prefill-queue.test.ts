@@ -8,7 +8,7 @@ import type { RadixCache } from "../../src/runtime/radix-cache.js";
 import { NO_DRAFT } from "../../src/runtime/request.js";
 import { makeReq } from "./make-req.js";
 
-function queueOf(pages: number, policy: "fcfs" | "lpm" = "fcfs") {
+function queueOf(pages: number, policy: "fcfs" | "lpm" = "fcfs", prefillMaxRequests: number | null = null) {
   const kv = new KvCache({ pages, pageSize: 1, disableRadixCache: false, evictionPolicy: "lru" });
   const queue = new PrefillQueue(kv, {
     policy,
@@ -18,6 +18,7 @@ function queueOf(pages: number, policy: "fcfs" | "lpm" = "fcfs") {
     preemptionThreshold: 10,
     stepTokens: 4096,
     maxRunningRequests: 8,
+    prefillMaxRequests,
   });
   return { kv, queue, decode: new DecodeSet(kv, 1, 512) };
 }
@@ -33,6 +34,13 @@ describe("the waiting queue", () => {
     const item: QueuedItem = { ...inputs, req: retracted, start: 4, end: 5, draft: NO_DRAFT };
     expect(queue.nextBatch(decode, [item])).toBeNull();
     expect(queue.nextBatch(decode)?.items.map(({ req }) => req.rid)).toEqual(["retracted"]);
+  });
+
+  it("takes no more requests at once than --prefill-max-requests", () => {
+    const { queue, decode } = queueOf(64, "fcfs", 2);
+    for (let i = 0; i < 5; i++) queue.enqueue(makeReq({ rid: `${i}`, promptIds: ids(4, 10 * i) }));
+    const sizes = [1, 2, 3].map(() => queue.nextBatch(decode)?.items.length);
+    expect(sizes).toEqual([2, 2, 1]);
   });
 
   it("keeps what waiting requests will read, and evicts what ended last instead", () => {

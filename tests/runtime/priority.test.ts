@@ -131,6 +131,41 @@ describe("priority scheduling", () => {
     await engine.close();
   });
 
+  it.each([true, false])(
+    "sets a half-computed prompt aside, and computes none of it twice (mixed: %s)",
+    async (mixed) => {
+      const { engine } = fakeEngine({
+        ...PRIORITY,
+        maxRunningRequests: 4,
+        chunkedPrefillSize: 4,
+        enableMixedChunk: mixed,
+        disableOverlapSchedule: true,
+      });
+      const ended: string[] = [];
+      const text = "abcdefghij".repeat(12);
+      await engine.pauseGeneration("in_place");
+      const low = run(engine, ended, "low", 0, 5, text);
+      await until(() => engine.stats().numQueueReqs === 1, "the long prompt to wait");
+      while (engine.stats().counters.prefillSteps < 5) {
+        engine.continueGeneration();
+        await turn();
+        await engine.pauseGeneration("in_place");
+      }
+      expect(engine.stats().counters.decodeSteps).toBe(0);
+      const urgent = run(engine, ended, "high", 50, 5);
+      await until(() => engine.stats().numQueueReqs === 1, "the urgent request to wait");
+      engine.continueGeneration();
+      const high = await urgent;
+      expect(ended).toEqual(["high"]);
+      const answer = await low;
+      expect(answer.last.timing.retractions).toBe(1);
+      expect(engine.stats().counters).toMatchObject({ preemptions: 1, computedPromptTokens: 120 + 4 });
+      expect(answer.ids).toEqual(expectedTokens(encode(text), { maxNewTokens: 5, stopIds: [] }));
+      expect(high.ids).toEqual(expectedTokens(encode("high"), { maxNewTokens: 5, stopIds: [] }));
+      await engine.close();
+    },
+  );
+
   it("leaves those that run in peace when all that may give way would not make enough room", async () => {
     const { engine } = fakeEngine({ ...PRIORITY, maxRunningRequests: 8, scheduleConservativeness: 1 }, { pages: 100 });
     const ended: string[] = [];
@@ -180,7 +215,11 @@ describe("tenant fairness", () => {
       );
     const first = ask("first", "a");
     await running(engine, 2);
-    await Promise.all([first, ask("a1", "a"), ask("a2", "a"), ask("a3", "a"), ask("b1", "b"), ask("b2", "b")]);
+    await engine.pauseGeneration("in_place");
+    const others = [ask("a1", "a"), ask("a2", "a"), ask("a3", "a"), ask("b1", "b"), ask("b2", "b")];
+    await until(() => engine.stats().numQueueReqs === 5, "all to wait");
+    engine.continueGeneration();
+    await Promise.all([first, ...others]);
     await engine.close();
     return ended.join(" ");
   };

@@ -192,6 +192,8 @@ export class FakeEngine implements EngineApi {
       numUsedTokens: 128,
       maxTotalNumTokens: 1024,
       maxRunningRequests: 8,
+      numRetractedReqs: 1,
+      decodeSumSeqLens: 77,
       tokenUsage: 0.125,
       cacheHitRate: Number.NaN,
       genThroughput: 42.5,
@@ -230,6 +232,14 @@ export class FakeEngine implements EngineApi {
       isPaused: (this.pauses.at(-1) ?? null) !== null,
       kernels: { tier: "portable", reason: "fake", threads: 1 },
       memory: { weightsBytes: 1, kvBytes: 2, arenaBytes: 3, rssBytes: 4 },
+      hicache: {
+        hostPages: 0,
+        hostBytes: 0,
+        savedPages: 0,
+        loadedPages: 0,
+        storage: { pages: 0, bytes: 0, reads: 3, writes: 5, corrupt: 0 },
+      },
+      startup: { loadWeightsSeconds: 1.5, totalSeconds: 2.5 },
       uptimeSeconds: 10,
     };
   }
