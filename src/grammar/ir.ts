@@ -117,7 +117,10 @@ export function choice(...items: readonly Expression[]): Expression {
 
 /** @param max may be Infinity. `min > max` matches nothing. */
 export function repeat(item: Expression, min: number, max: number): Expression {
-  if (min > max) return NEVER;
+  // Counting down from more than this changes nothing; no text is that long.
+  if (min > max || min > Number.MAX_SAFE_INTEGER) return NEVER;
+  if (max > Number.MAX_SAFE_INTEGER && max !== Number.POSITIVE_INFINITY)
+    return repeat(item, min, Number.POSITIVE_INFINITY);
   if (max === 0) return EMPTY;
   if (min === 1 && max === 1) return item;
   if (item.kind === "never") return min === 0 ? EMPTY : NEVER;

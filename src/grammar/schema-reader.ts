@@ -59,6 +59,10 @@ interface Atom {
   readonly base: string;
 }
 
+/** Characters, and items or properties, that a schema may ask for at least. */
+const MAX_LENGTH = 1_000_000_000;
+const MAX_ITEMS = 10_000;
+
 /** How deep emptiness is looked for inside parts while shapes are multiplied; deeper is decided later, exactly. */
 const EMPTINESS_DEPTH = 4;
 
@@ -450,6 +454,12 @@ export class SchemaReader implements PartOracle {
     const value = this.#number(atom, keyword);
     if (value !== undefined && (!Number.isInteger(value) || value < 0))
       this.#malformed(keyword, "a whole number >= 0", value);
+    const most = keyword === "minLength" ? MAX_LENGTH : MAX_ITEMS;
+    if (value !== undefined && value > most) {
+      // No text comes near such an upper bound.
+      if (keyword.startsWith("max")) return value > MAX_LENGTH ? Number.POSITIVE_INFINITY : value;
+      this.#refuse(keyword, `no answer holds so much; at most ${most} are counted`);
+    }
     return value;
   }
 

@@ -532,16 +532,33 @@ class ArrayWalk {
     return this.#moves(state).filter(({ value, to }) => this.#isProductive(value) && this.canFinish(to));
   }
 
-  canFinish(state: readonly number[]): boolean {
-    if (this.mayClose(state)) return true;
-    const key = String(state);
-    const known = this.#finish.get(key);
-    if (known !== undefined) return known;
-    // Counts only grow, so the only way back to a state is an item that changes nothing: that cannot help.
-    this.#finish.set(key, false);
-    const result = this.#moves(state).some(({ value, to }) => this.#isProductive(value) && this.canFinish(to));
-    this.#finish.set(key, result);
-    return result;
+  /** Depth first, on a stack of its own: an array may have to have very many items. */
+  canFinish(start: readonly number[]): boolean {
+    const path: { key: string; moves: readonly { value: Formula; to: readonly number[] }[]; next: number }[] = [];
+    /** What is known of a state; undefined: it was put on the path. */
+    const look = (state: readonly number[]): boolean | undefined => {
+      if (this.mayClose(state)) return true;
+      const key = String(state);
+      const known = this.#finish.get(key);
+      if (known !== undefined) return known;
+      // Counts only grow, so the only way back to a state is an item that changes nothing: that cannot help.
+      this.#finish.set(key, false);
+      path.push({ key, moves: this.#moves(state), next: 0 });
+      return undefined;
+    };
+    let result = look(start);
+    for (let at = path.at(-1); at !== undefined; at = path.at(-1)) {
+      if (result === true) {
+        for (const { key } of path.splice(0)) this.#finish.set(key, true);
+        break;
+      }
+      const move = at.moves[at.next++];
+      if (move === undefined) {
+        path.pop();
+        result = false;
+      } else if (this.#isProductive(move.value)) result = look(move.to);
+    }
+    return result === true;
   }
 
   /** Every formula an item may have to fulfil. */
