@@ -54,8 +54,12 @@ export const KEYWORDS: ReadonlyMap<string, Keyword> = new Map<string, Keyword>(
     dependentRequired: ENFORCED,
     dependentSchemas: ENFORCED,
     dependencies: ENFORCED,
-    unevaluatedProperties: enforced("refused beside `anyOf`, `oneOf`, `if`, `dependentSchemas`, `$dynamicRef`"),
-    unevaluatedItems: enforced("refused beside `anyOf`, `oneOf`, `if`, `contains`, `dependentSchemas`, `$dynamicRef`"),
+    unevaluatedProperties: enforced(
+      "refused where what is evaluated depends on the value in more than 256 ways, and beside a dynamic `$dynamicRef`",
+    ),
+    unevaluatedItems: enforced(
+      "refused where what is evaluated depends on the value in more than 256 ways, and beside a dynamic `$dynamicRef`",
+    ),
     $ref: enforced("within the document, recursion included; references to other documents are refused"),
     $dynamicRef: enforced("refused when its target depends on the path taken to it"),
     $recursiveRef: enforced("as `$ref`"),

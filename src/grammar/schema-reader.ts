@@ -16,6 +16,7 @@ import { isTrackable } from "./number-range.js";
 import { hasPlainNumber, type NumberTerm } from "./number-term.js";
 import { regexToExpression } from "./regex.js";
 import type { SchemaDocument } from "./schema-document.js";
+import { type Condition, type Evaluated, evaluations } from "./schema-evaluated.js";
 import { KEYWORDS } from "./schema-keywords.js";
 import {
   ALL_VALUES,
@@ -59,6 +60,8 @@ interface Atom {
   readonly base: string;
 }
 
+const EVALUATES_PROPERTIES = ["properties", "patternProperties", "additionalProperties", "unevaluatedProperties"];
+const EVALUATES_ITEMS = ["prefixItems", "items", "additionalItems", "contains", "unevaluatedItems"];
 /** Characters, and items or properties, that a schema may ask for at least. */
 const MAX_LENGTH = 1_000_000_000;
 const MAX_ITEMS = 10_000;
@@ -294,8 +297,80 @@ export class SchemaReader implements PartOracle {
     if (node.has("not")) and(this.setOf(this.formulas.not(this.#child(atom, node.get("not"), "not"))));
     if (node.has("if") && this.document.has("if")) and(this.#conditional(atom));
     this.#dependencies(atom, and);
+    for (const keyword of ["unevaluatedProperties", "unevaluatedItems"] as const)
+      if (node.has(keyword)) and(this.#unevaluated(atom, keyword));
     this.#pointer = atom.pointer;
     return set;
+  }
+
+  #unevaluated(atom: Atom, keyword: "unevaluatedProperties" | "unevaluatedItems"): ValueSet {
+    const value = this.#child(atom, atom.node.get(keyword), keyword);
+    if (value === TRUE) return ALL_VALUES;
+    const alternatives = evaluations(atom, {
+      keywords: keyword === "unevaluatedProperties" ? EVALUATES_PROPERTIES : EVALUATES_ITEMS,
+      resolve: (reference, target, { base }) => {
+        if (typeof target !== "string") return undefined;
+        const found = this.document.resolve(target, base, reference);
+        if (found === "dynamic")
+          this.#refuse(keyword, `beside ${reference} what counts as evaluated depends on the value`);
+        return found;
+      },
+      refuse: () => this.#refuse(keyword, "what counts as evaluated depends on the value in too many ways"),
+    });
+    const sets = alternatives.map(({ conditions, by }) => {
+      // A schema below with the same keyword evaluates everything.
+      const others = by.filter(({ node }) => node !== atom.node);
+      const all = others.some(({ node }) => node.has(keyword));
+      const closed =
+        keyword === "unevaluatedProperties" ? this.#closedObjects(by, value) : this.#closedArrays(atom, by);
+      return conditions.reduce(
+        (set, condition) => intersectSets(set, this.#condition(condition), this),
+        all ? ALL_VALUES : closed,
+      );
+    });
+    this.#pointer = `${atom.pointer}/${keyword}`;
+    return uniteSets(sets, this);
+  }
+
+  #condition(condition: Condition): ValueSet {
+    if (condition.kind === "has")
+      return { ...ALL_VALUES, objects: [{ ...ANY_OBJECT, required: new Set([condition.name]) }] };
+    const formula = this.#formula(condition.place.node, condition.place.pointer, condition.place.base);
+    return this.setOf(condition.kind === "holds" ? formula : this.formulas.not(formula));
+  }
+
+  /** Objects whose properties fit `value`, but for those that `by` evaluates. */
+  #closedObjects(by: Evaluated["by"], value: Formula): ValueSet {
+    if (by.some(({ node }) => node.has("additionalProperties"))) return ALL_VALUES;
+    const names = new Set(by.flatMap(({ node }) => [...this.#table(node, "properties").keys()]));
+    const patterns = by.flatMap(({ node }) =>
+      [...this.#table(node, "patternProperties").keys()].map(
+        (source) => this.#pattern(source, "patternProperties").lexeme,
+      ),
+    );
+    const rules: KeyRule[] = [{ keys: { kind: "outside", names, patterns }, value }];
+    return { ...ALL_VALUES, objects: [{ ...ANY_OBJECT, rules }] };
+  }
+
+  /** The same for items, by position, and by `contains` where the dialect lets it evaluate. */
+  #closedArrays(atom: Atom, by: Evaluated["by"]): ValueSet {
+    let longest = 0;
+    const contained: JsonValue[] = [];
+    for (const { node, pointer, base } of by) {
+      const tuple = this.#tuple(node);
+      if (node.has(tuple === "items" ? "additionalItems" : "items")) return ALL_VALUES;
+      longest = Math.max(longest, tuple === undefined ? 0 : (node.get(tuple) as JsonValue[]).length);
+      if (!node.has("contains") || !this.document.has("prefixItems")) continue;
+      const item = node.get("contains") as JsonValue;
+      // Read where it stands, for its references.
+      this.#formula(item, `${pointer}/contains`, base);
+      contained.push(item);
+    }
+    const rest = atom.node.get("unevaluatedItems") as JsonValue;
+    const either = contained.length === 0 ? rest : new Map([["anyOf", [rest, ...contained]]]);
+    const value = this.#formula(either, `${atom.pointer}/unevaluatedItems`, atom.base);
+    const prefix = Array.from({ length: longest }, () => TRUE);
+    return { ...ALL_VALUES, arrays: [{ ...ANY_ARRAY, prefix, rest: value }] };
   }
 
   #reportIgnored(atom: Atom): void {
@@ -559,7 +634,6 @@ export class SchemaReader implements PartOracle {
         rules.push({ keys: { kind: "outside", names: new Set(), patterns }, value: FALSE });
       }
     }
-    if (node.has("unevaluatedProperties")) this.#unevaluatedProperties(atom, rules);
     const required = node.get("required");
     const demanded = required === undefined ? [] : this.#nameList(required, "required");
     return [
@@ -588,74 +662,13 @@ export class SchemaReader implements PartOracle {
     return list as string[];
   }
 
-  #unevaluatedProperties(atom: Atom, rules: KeyRule[]): void {
-    const value = this.#child(atom, atom.node.get("unevaluatedProperties"), "unevaluatedProperties");
-    if (value === TRUE) return;
-    const names: string[] = [];
-    const patterns: number[] = [];
-    const all = this.#eachStatic(atom, "unevaluatedProperties", (node) => {
-      names.push(...this.#table(node, "properties").keys());
-      for (const source of this.#table(node, "patternProperties").keys()) {
-        patterns.push(this.#pattern(source, "patternProperties").lexeme);
-      }
-      return node.has("additionalProperties");
-    });
-    if (!all) rules.push({ keys: { kind: "outside", names: new Set(names), patterns }, value });
-  }
-
-  /**
-   * Visits the schemas that always apply beside `atom` (itself, `allOf`, `$ref`). What applies only sometimes would make
-   * "evaluated" depend on the value: refused. @returns whether `visit` said that everything is evaluated.
-   */
-  #eachStatic(atom: Atom, keyword: string, visit: (node: JsonObject) => boolean): boolean {
-    const work: { node: JsonValue; base: string }[] = [{ node: atom.node, base: atom.base }];
-    const seen = new Set<JsonValue>();
-    let all = false;
-    for (let next = work.pop(); next !== undefined; next = work.pop()) {
-      const { node, base } = next;
-      if (!(node instanceof Map) || seen.has(node)) continue;
-      seen.add(node);
-      for (const conditional of ["anyOf", "oneOf", "if", "dependentSchemas", "$dynamicRef", "$recursiveRef"]) {
-        if (node.has(conditional))
-          this.#refuse(keyword, `beside ${conditional} what counts as evaluated depends on the value`);
-      }
-      if (node !== atom.node && node.has(keyword)) all = true;
-      if (visit(node)) all = true;
-      const parts = node.get("allOf");
-      if (Array.isArray(parts)) for (const part of parts) work.push({ node: part, base });
-      const ref = node.get("$ref");
-      if (typeof ref === "string") {
-        const found = this.document.resolve(ref, base, "$ref");
-        if (typeof found === "object") work.push(found);
-      }
-    }
-    return all;
-  }
-
   #arrayKeywords(atom: Atom): ArrayShape[] {
     const { node } = atom;
     const list = this.#tuple(node);
     const items = list === undefined ? undefined : (node.get(list) as JsonValue[]);
     const prefix = (items ?? []).map((item, i) => this.#child(atom, item, list as string, i));
     const restKeyword = list === "items" ? "additionalItems" : "items";
-    let rest = node.has(restKeyword) ? this.#child(atom, node.get(restKeyword), restKeyword) : TRUE;
-    if (node.has("unevaluatedItems")) {
-      const value = this.#child(atom, node.get("unevaluatedItems"), "unevaluatedItems");
-      let longest = 0;
-      const all =
-        value === TRUE ||
-        this.#eachStatic(atom, "unevaluatedItems", (other) => {
-          if (other.has("contains"))
-            this.#refuse("unevaluatedItems", "beside contains what counts as evaluated depends on the value");
-          const tuple = this.#tuple(other);
-          longest = Math.max(longest, tuple === undefined ? 0 : (other.get(tuple) as JsonValue[]).length);
-          return other.has(tuple === "items" ? "additionalItems" : "items");
-        });
-      if (!all) {
-        while (prefix.length < longest) prefix.push(rest);
-        rest = this.formulas.and([rest, value]);
-      }
-    }
+    const rest = node.has(restKeyword) ? this.#child(atom, node.get(restKeyword), restKeyword) : TRUE;
     const min = this.#count(atom, "minItems") ?? 0;
     const max = this.#count(atom, "maxItems") ?? Number.POSITIVE_INFINITY;
     if (min > max) return [];

@@ -117,7 +117,13 @@ test.each([
   ["#/minLength", { minLength: -1 }],
   ["#/required", { required: "a" }],
   ["#/multipleOf", { type: "number", multipleOf: 0.123457 }],
-  ["#/unevaluatedProperties", { unevaluatedProperties: false, anyOf: [{ properties: { a: {} } }] }],
+  [
+    "#/unevaluatedProperties",
+    {
+      unevaluatedProperties: false,
+      anyOf: Array.from({ length: 9 }, (_, i) => ({ properties: { [`p${i}`]: {} }, required: [`p${i}`] })),
+    },
+  ],
   ["#", { type: "string", enum: [1] }],
 ])("refuses at %s", (pointer, schema) => {
   expect(() => bytes.compile({ kind: "json_schema", schema })).toThrow(

@@ -268,4 +268,44 @@ export const SCHEMAS: readonly SchemaCase[] = [
     valid: [{ b: "x", a: 1 }],
     invalid: [{ c: 1 }, { a: "x" }],
   },
+  {
+    name: "unevaluatedProperties beside anyOf",
+    schema: {
+      type: "object",
+      properties: { a: { type: "integer" } },
+      anyOf: [
+        { properties: { b: { type: "string" } }, required: ["b"] },
+        { properties: { c: true }, required: ["c"] },
+      ],
+      unevaluatedProperties: false,
+    },
+    valid: [{ b: "x" }, { a: 1, c: 2 }, { b: "x", c: 1 }],
+    invalid: [{ a: 1 }, { b: "x", d: 1 }, { b: 5, c: 1 }, { c: 1, a: 1, e: 2 }],
+  },
+  {
+    name: "unevaluatedProperties beside if and dependentSchemas",
+    schema: {
+      type: "object",
+      if: { properties: { kind: { const: "x" } }, required: ["kind"] },
+      // biome-ignore lint/suspicious/noThenProperty: a keyword of JSON Schema
+      then: { properties: { x: { type: "integer" } } },
+      else: { properties: { kind: true, y: { type: "integer" } } },
+      dependentSchemas: { z: { properties: { z: { type: "boolean" }, w: true } } },
+      unevaluatedProperties: { type: "null" },
+    },
+    valid: [{ kind: "x", x: 1 }, { kind: "q", y: 1 }, { y: 2 }, { z: true, w: 5, q: null }, { kind: "x", y: null }],
+    invalid: [{ kind: "x", y: 1 }, { x: 1 }, { w: 5 }, { z: 1 }],
+  },
+  {
+    // With contains: in the test suite, where ajv would disagree.
+    name: "unevaluatedItems beside oneOf",
+    schema: {
+      type: "array",
+      oneOf: [{ prefixItems: [{ const: "a" }, true] }, { prefixItems: [{ const: "b" }] }],
+      unevaluatedItems: { type: "string" },
+      minItems: 1,
+    },
+    valid: [["a", null, "s"], ["b", "s", "t"], ["a", 5], ["b"]],
+    invalid: [["a", null, null, "s"], ["b", null], ["c"], ["a", 1, 2]],
+  },
 ];
