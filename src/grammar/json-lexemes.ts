@@ -23,6 +23,11 @@ export class JsonLexemes {
   /** One character of a string in any spelling JSON has for it. */
   readonly #character: number;
   readonly quote: number;
+  /** Patterns and formats read before, by their text. */
+  readonly patterns = new Map<string, StringTerm & { readonly kind: "pattern" }>();
+  readonly #contents = new WeakMap<StringTerm, number>();
+  readonly #numbers = new WeakMap<NumberTerm, number>();
+  readonly #numbersByText = new Map<string, number>();
 
   constructor(lexemes: Lexemes, encoder: Encoder) {
     this.lexemes = lexemes;
@@ -44,11 +49,28 @@ export class JsonLexemes {
   }
 
   numberLexeme(term: NumberTerm): number {
-    return this.encoder.lexeme(numberExpression(term), "utf8");
+    let known = this.#numbers.get(term);
+    if (known === undefined) {
+      // Ranges come up again in other schemas, as other objects.
+      const key = JSON.stringify(term);
+      known = this.#numbersByText.get(key) ?? this.encoder.lexeme(numberExpression(term), "utf8");
+      this.#numbersByText.set(key, known);
+      this.#numbers.set(term, known);
+    }
+    return known;
   }
 
-  /** The content of strings (without quotes). */
+  /** The content of strings (without quotes). Remembered per term. */
   stringContent(term: StringTerm): number {
+    let known = this.#contents.get(term);
+    if (known === undefined) {
+      known = this.#makeContent(term);
+      this.#contents.set(term, known);
+    }
+    return known;
+  }
+
+  #makeContent(term: StringTerm): number {
     const { lexemes, encoder } = this;
     switch (term.kind) {
       case "any":
@@ -93,7 +115,43 @@ export class JsonLexemes {
   /** Whether the term holds this string. */
   hasString(term: StringTerm, value: string): boolean {
     if (term.kind === "values") return term.values.includes(value);
+    if (term.kind === "not") return !this.hasString(term.item, value);
+    if (term.kind === "and") return term.items.every((item) => this.hasString(item, value));
+    if (term.kind === "or") return term.items.some((item) => this.hasString(item, value));
     return this.lexemes.matches(this.stringContent(term), utf8.encode(JSON.stringify(value).slice(1, -1)));
+  }
+
+  /**
+   * Whether the term holds any string. Lists and lengths answer for themselves; only what patterns have in common has to
+   * be searched for.
+   */
+  hasAnyString(term: StringTerm): boolean {
+    switch (term.kind) {
+      case "any":
+        return true;
+      case "none":
+        return false;
+      case "values":
+        return term.values.length > 0;
+      case "length":
+        return term.min <= term.max;
+      case "or":
+        return term.items.some((item) => this.hasAnyString(item));
+      case "not":
+        // Finitely many strings are never all of them.
+        return term.item.kind === "values" || !this.lexemes.isEmpty(this.stringContent(term));
+      case "and": {
+        const finite = term.items.find((item) => item.kind === "values");
+        if (finite?.kind === "values")
+          return finite.values.some((value) => term.items.every((item) => this.hasString(item, value)));
+        const open = term.items.every(
+          ({ kind, ...rest }) => kind === "any" || (kind === "not" && "item" in rest && rest.item.kind === "values"),
+        );
+        return open || !this.lexemes.isEmpty(this.stringContent(term));
+      }
+      case "pattern":
+        return !this.lexemes.isEmpty(term.lexeme);
+    }
   }
 
   /** The values of a finite term of numbers, or undefined. */

@@ -92,6 +92,10 @@ export interface LexemeView {
   readonly max: number;
 }
 
+/** States a search looks at before it guesses. */
+const GUESS_AFTER = 32;
+/** States looked at for a shortest text. */
+const MAX_GUESSED = 256;
 /** First bytes that are few. */
 const NARROW = 24;
 
@@ -114,6 +118,7 @@ export class Lexemes {
   readonly #firstBits: Int32Array[] = [];
   readonly #lexemeClasses: ByteClasses[] = [];
   readonly #continues = new Map<number, boolean>();
+  readonly #shortest = new Map<number, readonly number[] | undefined>();
   readonly #classes = new Map<string, ByteClasses>();
   readonly #safeCharacters = new Set<number>();
   readonly #maxLexemes: number;
@@ -638,12 +643,71 @@ export class Lexemes {
     }
   }
 
+  /**
+   * Whether an intersection matches a shortest text of one of its parts, or those of all one after the other. True
+   * settles it; where parts ask for words to be contained, it takes a search very long to put them together.
+   */
+  #guess(root: number): boolean {
+    if (this.#table.pool[this.#table.start(root)] !== Kind.And) return false;
+    const texts: (readonly number[])[] = [];
+    for (const item of this.view(root).items) {
+      if (this.#table.pool[this.#table.start(item)] === Kind.Not) continue;
+      const text = this.#shortestText(item);
+      if (text !== undefined) texts.push(text);
+    }
+    if (texts.length > 1) texts.push(texts.flat());
+    for (const text of texts) {
+      const path = [root];
+      let at = root;
+      for (const byte of text) {
+        at = this.#derive(at, byte);
+        if (at === NEVER) break;
+        path.push(at);
+      }
+      if (at === NEVER || !this.nullable(at)) continue;
+      for (const state of path) {
+        if (((this.#facts[state] as number) & 2) !== 0)
+          this.#facts[state] = ((this.#facts[state] as number) & 3) | (2 << 2);
+      }
+      return true;
+    }
+    return false;
+  }
+
+  /** A shortest text of the lexeme; undefined when none is found soon. */
+  #shortestText(root: number): readonly number[] | undefined {
+    if (this.#shortest.has(root)) return this.#shortest.get(root);
+    const order = [root];
+    const from = new Map<number, readonly [number, number]>();
+    let end = this.nullable(root) ? root : NEVER;
+    for (let i = 0; i < order.length && i < MAX_GUESSED && end === NEVER; i++) {
+      const state = order[i] as number;
+      for (const byte of this.representatives(state)) {
+        const to = this.#derive(state, byte);
+        if (to === NEVER || to === root || from.has(to)) continue;
+        from.set(to, [state, byte]);
+        order.push(to);
+        if (!this.nullable(to)) continue;
+        end = to;
+        break;
+      }
+    }
+    let text: number[] | undefined;
+    if (end !== NEVER) {
+      text = [];
+      for (let step = from.get(end); step !== undefined; step = from.get(step[0])) text.unshift(step[1]);
+    }
+    this.#shortest.set(root, text);
+    return text;
+  }
+
   /** Breadth-first search for an accepting state; everything found on the way to one is remembered as not empty. */
   #search(root: number): boolean {
     const order = [root];
     const parents = new Map<number, number[]>([[root, []]]);
     const live: number[] = [];
     for (let i = 0; i < order.length && live.length === 0; i++) {
+      if (i === GUESS_AFTER && this.#guess(root)) return false;
       const state = order[i] as number;
       for (const byte of this.representatives(state)) {
         const to = this.#derive(state, byte);

@@ -106,6 +106,8 @@ export function hasPlainNumber(term: NumberTerm): boolean {
       const bounds = term.items.flatMap((item) => (item.kind === "compare" ? [item.bound] : []));
       const tried = [
         0,
+        1,
+        2,
         ...bounds.flatMap((bound) => [
           Math.ceil(bound),
           Math.floor(bound),
@@ -137,6 +139,27 @@ function surelyHolds(term: NumberTerm, value: number): boolean {
       return term.items.every((item) => surelyHolds(item, value));
     case "or":
       return term.items.some((item) => surelyHolds(item, value));
+    case "not":
+      return surelyFails(term.item, value);
+    default:
+      return false;
+  }
+}
+
+/** @param value a whole number. */
+function surelyFails(term: NumberTerm, value: number): boolean {
+  switch (term.kind) {
+    case "none":
+      return true;
+    case "values":
+    case "compare":
+      return !surelyHolds(term, value);
+    case "and":
+      return term.items.some((item) => surelyFails(item, value));
+    case "or":
+      return term.items.every((item) => surelyFails(item, value));
+    case "not":
+      return surelyHolds(term.item, value);
     default:
       return false;
   }

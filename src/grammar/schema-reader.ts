@@ -80,7 +80,7 @@ export class SchemaReader implements PartOracle {
   readonly #sets = new Map<Formula, ValueSet>();
   readonly #open = new Set<Formula>();
   readonly #empty = new Map<Formula, boolean>();
-  readonly #patterns = new Map<string, PatternTerm>();
+  readonly #anyStrings = new Map<StringTerm, boolean>();
   readonly #maxShapes: number;
   readonly #maxFormulas: number;
   readonly #maxSteps: number;
@@ -195,8 +195,11 @@ export class SchemaReader implements PartOracle {
   }
 
   hasStrings(set: ValueSet): boolean {
-    if (set.strings.kind === "none") return false;
-    return set.strings.kind === "any" || !this.json.lexemes.isEmpty(this.json.stringContent(set.strings));
+    const known = this.#anyStrings.get(set.strings);
+    if (known !== undefined) return known;
+    const found = this.json.hasAnyString(set.strings);
+    this.#anyStrings.set(set.strings, found);
+    return found;
   }
 
   checkSize(shapes: number): void {
@@ -593,14 +596,14 @@ export class SchemaReader implements PartOracle {
   }
 
   #regular(key: string, keyword: string, make: () => Expression | null): PatternTerm | undefined {
-    const known = this.#patterns.get(key);
+    const known = this.json.patterns.get(key);
     if (known !== undefined) return known;
     try {
       const expression = make();
       if (expression === null) return undefined;
       const lexeme = this.json.encoder.lexeme(expression, "json");
       const term: PatternTerm = { kind: "pattern", lexeme, bounds: lengthBounds(expression) };
-      this.#patterns.set(key, term);
+      this.json.patterns.set(key, term);
       return term;
     } catch (error) {
       if (!SglangError.isInstance(error)) throw error;

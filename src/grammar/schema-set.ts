@@ -234,8 +234,40 @@ type Term = NumberTerm | StringTerm;
 function intersectTerms<T extends Term>(a: T, b: T): T {
   if (a.kind === "any" || b.kind === "none" || a === b) return b;
   if (b.kind === "any" || a.kind === "none") return a;
-  const parts = [a, b].flatMap((term) => (term.kind === "and" ? (term.items as T[]) : [term]));
-  return { kind: "and", items: parts } as unknown as T;
+  // Lists are intersected, and lose what is excluded, at once: most schemas tell cases apart by a few constants.
+  const parts = new Set<T>();
+  let values: readonly unknown[] | undefined;
+  let excluded: T | undefined;
+  for (const part of [a, b].flatMap((term) => (term.kind === "and" ? (term.items as readonly T[]) : [term]))) {
+    if (part.kind === "values") values = values === undefined ? part.values : withIn(values, part.values, true);
+    else if (part.kind === "not" && part.item.kind === "values") excluded = unlike(excluded, part);
+    else parts.add(part);
+  }
+  if (values !== undefined) {
+    const left = excluded === undefined ? values : withIn(values, listOf(excluded), false);
+    if (left.length === 0) return { kind: "none" } as T;
+    parts.add({ kind: "values", values: left } as unknown as T);
+  } else if (excluded !== undefined) parts.add(excluded);
+  return parts.size === 1 ? ([...parts][0] as T) : ({ kind: "and", items: [...parts] } as unknown as T);
+}
+
+/** Those of `values` that are, or are not, in `list`. */
+function withIn(values: readonly unknown[], list: readonly unknown[], wanted: boolean): readonly unknown[] {
+  const known = new Set(list);
+  return values.filter((value) => known.has(value) === wanted);
+}
+
+/** What an exclusion of values excludes. */
+function listOf(term: Term): readonly unknown[] {
+  return term.kind === "not" && term.item.kind === "values" ? term.item.values : [];
+}
+
+/** Excludes what either excludes. */
+function unlike<T extends Term>(a: T | undefined, b: T): T {
+  if (a === undefined || a === b) return b;
+  const more = withIn(listOf(b), listOf(a), false);
+  if (more.length === 0) return a;
+  return { kind: "not", item: { kind: "values", values: [...listOf(a), ...more] } } as unknown as T;
 }
 
 function uniteTerms<T extends Term>(terms: readonly T[]): T {
