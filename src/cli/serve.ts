@@ -66,6 +66,8 @@ async function serve(options: ServeOptions): Promise<void> {
   );
   if (options.firstRunHelp) process.stdout.write(whatToTry(server.url));
 
+  // Without this Node would end the process at once, and every caller would see a connection that breaks.
+  process.on("uncaughtException", (error) => engine.fail(error));
   void engine.failed.then((error) => exitAfterFailure(error, server));
   await new Promise<void>((resolve) => {
     let stopping = false;

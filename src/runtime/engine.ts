@@ -248,6 +248,14 @@ export class Engine implements EngineApi {
     return this.#sessions.close(id);
   }
 
+  /**
+   * For errors that nobody caught: what is in memory cannot be relied on any more. Every request that runs or waits is
+   * answered with `cause`, and none is taken; {@link failed} resolves.
+   */
+  fail(cause: Error): void {
+    this.#scheduler.fail(cause);
+  }
+
   /** Resolves when the engine died of an internal error: every request was answered with it, and none is taken any more. */
   get failed(): Promise<SglangError> {
     return this.#scheduler.failed;

@@ -236,7 +236,7 @@ export class Scheduler {
 
   async #run(): Promise<void> {
     try {
-      while (!this.#closing) {
+      while (!this.#closing && !this.#failure) {
         this.#phase("receive", () => this.#receive());
         if (this.#paused && this.#queued) {
           const due = this.#queued;
@@ -260,21 +260,30 @@ export class Scheduler {
       }
       // The runner must not be closed under it.
       await this.#queued?.outputs.catch(() => {});
+      if (this.#failure) return;
       const closed: FinishReason = { type: "abort", message: "The engine was closed.", statusCode: 503 };
       for (const req of [...this.#live()]) this.#guard(req, () => this.#finish(req, closed));
     } catch (cause) {
-      logger.fatal({ err: cause }, "The scheduler stopped because of an internal error; the engine must be restarted.");
-      this.#failure = new SglangError(
-        "ENGINE_FAILED",
-        `The scheduler stopped because of an internal error: ${(cause as Error).message}`,
-        {},
-        { cause },
-      );
-      for (const req of [...this.#live()]) this.#endAfterFailure(req, this.#failure);
-      this.#onFailure(this.#failure);
+      this.fail(cause as Error);
+    } finally {
+      for (const resolve of this.#idleWaiters.splice(0)) resolve();
+      this.#settlePauses();
     }
-    for (const resolve of this.#idleWaiters.splice(0)) resolve();
-    this.#settlePauses();
+  }
+
+  /** Something went wrong that leaves nothing to rely on: answers every request with it, and takes none any more. Idempotent. */
+  fail(cause: Error): void {
+    if (this.#failure) return;
+    logger.fatal({ err: cause }, "The scheduler stopped because of an internal error; the engine must be restarted.");
+    this.#failure = new SglangError(
+      "ENGINE_FAILED",
+      `The scheduler stopped because of an internal error: ${cause.message}`,
+      {},
+      { cause },
+    );
+    for (const req of [...this.#live()]) this.#endAfterFailure(req, this.#failure);
+    this.#onFailure(this.#failure);
+    this.#wakeUp();
   }
 
   #carryOutPause(pause: { mode: PauseMode; carriedOut: boolean }): void {

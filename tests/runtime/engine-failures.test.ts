@@ -3,6 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, describe, expect, it, vi } from "vitest";
 import { logger, setLogLevel } from "../../src/core/logger.js";
 import type { GenerateChunk, GenerateRequest } from "../../src/core/protocol.js";
+import { until } from "../server/harness.js";
 import { type Collected, codeOf, collect, decode, encode, greedy } from "./collect.js";
 import { expectedTokens, fakeEngine, fakeTokenizer } from "./fake-runner.js";
 
@@ -333,6 +334,41 @@ describe("when something else goes wrong", () => {
       ),
     ]);
     report.mockRestore();
+    await engine.close();
+  });
+});
+
+describe("an error that nobody caught", () => {
+  it.each([true, false])(
+    "answers every request, running or waiting, and takes none after it (overlapped: %s)",
+    async (overlap) => {
+      const { engine } = fakeEngine(
+        { maxRunningRequests: 1, disableOverlapSchedule: !overlap },
+        { onStep: () => sleep(1) },
+      );
+      const ask = (text: string, regex?: string) =>
+        collect(engine, {
+          prompt: { text },
+          samplingParams: { ...greedy, maxNewTokens: 200 },
+          ...(regex && { constraint: { type: "regex", pattern: regex } as const }),
+        });
+      const answers = [ask("running", "[a-z]{200}"), ask("waits"), ask("waits too")].map((answer) =>
+        expect(answer).rejects.toMatchObject({ code: "ENGINE_FAILED", message: expect.stringMatching(/lost its way/) }),
+      );
+      await until(() => engine.stats().counters.decodeSteps > 2 && engine.stats().numQueueReqs === 2, "two to wait");
+      engine.fail(new Error("lost its way"));
+      engine.fail(new Error("and again"));
+      await Promise.all(answers);
+      expect((await engine.failed).message).toMatch(/lost its way/);
+      await expect(ask("late")).rejects.toMatchObject({ code: "ENGINE_FAILED" });
+      await engine.close();
+    },
+  );
+
+  it("is noticed by an idle engine too", async () => {
+    const { engine } = fakeEngine();
+    engine.fail(new Error("lost its way"));
+    expect((await engine.failed).code).toBe("ENGINE_FAILED");
     await engine.close();
   });
 });
