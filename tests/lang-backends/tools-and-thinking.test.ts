@@ -67,6 +67,7 @@ describe("over a tiny random model", () => {
     const { value } = await ask.run({ backend: engineBackend(engine), temperature: 1, seed: 3 });
     expect(Point.safeParse(value.point).success).toBe(true);
     expect(value.meta.reasoning).not.toContain("e");
+    expect(value.meta.usage.reasoningTokens).toBeGreaterThan(0);
     expect(value.meta.tokenIds.length).toBeGreaterThan(engine.tokenizer.encode(value.meta.text, false).length);
   });
 });

@@ -101,6 +101,8 @@ export interface BackendUsage {
   completionTokens: number;
   /** Prompt tokens that came from a prefix cache; 0 where the backend does not tell. */
   cachedTokens: number;
+  /** Of the completion tokens, those of thinking; absent where the backend does not tell. */
+  reasoningTokens?: number;
 }
 
 /** A piece of one answer. Every answer ends with exactly one delta that has `finish`. */

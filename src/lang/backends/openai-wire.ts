@@ -129,6 +129,7 @@ export interface WireUsage {
   prompt_tokens?: number | null;
   completion_tokens?: number | null;
   prompt_tokens_details?: { cached_tokens?: number | null } | null;
+  completion_tokens_details?: { reasoning_tokens?: number | null } | null;
 }
 
 const FINISH: Readonly<Record<string, BackendFinish>> = {
@@ -305,10 +306,13 @@ function addLogprobs(delta: BackendDelta, { content, tokens, token_logprobs, top
   }
 }
 
-export function toUsage({ prompt_tokens, completion_tokens, prompt_tokens_details }: WireUsage): BackendUsage {
+export function toUsage(usage: WireUsage): BackendUsage {
+  const { prompt_tokens, completion_tokens, prompt_tokens_details, completion_tokens_details } = usage;
+  const reasoningTokens = completion_tokens_details?.reasoning_tokens;
   return {
     promptTokens: prompt_tokens ?? 0,
     completionTokens: completion_tokens ?? 0,
     cachedTokens: prompt_tokens_details?.cached_tokens ?? 0,
+    ...(typeof reasoningTokens === "number" && { reasoningTokens }),
   };
 }

@@ -13,8 +13,17 @@ export class UsageSum {
   total(): BackendUsage {
     const first = this.#byIndex.get(0) ?? [...this.#byIndex.values()][0];
     let completionTokens = 0;
-    for (const usage of this.#byIndex.values()) completionTokens += usage.completionTokens;
-    return { promptTokens: first?.promptTokens ?? 0, completionTokens, cachedTokens: first?.cachedTokens ?? 0 };
+    let reasoningTokens: number | undefined;
+    for (const usage of this.#byIndex.values()) {
+      completionTokens += usage.completionTokens;
+      if (usage.reasoningTokens !== undefined) reasoningTokens = (reasoningTokens ?? 0) + usage.reasoningTokens;
+    }
+    return {
+      promptTokens: first?.promptTokens ?? 0,
+      completionTokens,
+      cachedTokens: first?.cachedTokens ?? 0,
+      ...(reasoningTokens !== undefined && { reasoningTokens }),
+    };
   }
 }
 
