@@ -118,6 +118,7 @@ async function fillPool(addon, runtime, weights, { kv }, sequences, context) {
     hidden: -1,
     vocabSize: 0,
     cascade: true,
+    numerics: "f32",
     kv,
   });
   for (const { pages } of sequences)

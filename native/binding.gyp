@@ -20,6 +20,7 @@
         "src/plan.cc",
         "src/plan_build.cc",
         "src/plan_check.cc",
+        "src/plan_products.cc",
         "src/runtime.cc",
         "src/sampler.cc",
         "src/step_io.cc",

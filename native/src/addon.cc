@@ -727,6 +727,7 @@ napi_value TakePlanTimings(napi_env env, napi_callback_info info) {
   set(env, object, "ns", make_array(env, ns.data(), ns.size()));
   set(env, object, "runs", make_array(env, runs.data(), runs.size()));
   set(env, object, "positionsRead", make_number(env, static_cast<double>(taken.positions_read)));
+  set(env, object, "logitsWritten", make_number(env, static_cast<double>(taken.logits_written)));
   return object;
 }
 

@@ -62,8 +62,8 @@ struct KernelTable {
                  float* y, size_t y_stride, uint8_t* scratch);
   // What this tier turns the input of a product into; `head`: the product that gives logits.
   Precision (*precision)(Numerics numerics, bool head);
-  // One row of x (columns: a multiple of 32) into a row of QuantisedRows. precision: s16 or s8.
-  void (*quantise)(Precision precision, const float* x, int columns, uint8_t* row);
+  // Values [k0, k1) of one row of x into a row of QuantisedRows; all three are multiples of 32. precision: s16 or s8.
+  void (*quantise)(Precision precision, const float* x, int columns, int k0, int k1, uint8_t* row);
   // matmul over rows that were quantised. Blocks of float formats take x as it is.
   void (*matmul_quantised)(const PackedMatrix& w, int block0, int block1, const QuantisedRows& rows, int m, const float* bias,
                            float* y, size_t y_stride, uint8_t* scratch);

@@ -8,15 +8,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "packed_format.h"
-#include "runtime.h"
+#include "plan_rows.h"
 
 namespace sgl {
 namespace {
-
-// Work below this (about one float touched or one multiply-add of a small kernel each) is done by the runner alone:
-// waking another thread costs as much.
-constexpr size_t kWorthSharing = 16384;
 
 const char* fault_reason(SampleFault fault) {
   switch (fault) {
@@ -31,19 +26,6 @@ int64_t now_ns() {
 }
 
 }  // namespace
-
-// f(row) for every row; `cost`: floats touched per row.
-template <class F>
-void Plan::each_row(int rows, size_t cost, const F& f) {
-  if (rows < 2 || static_cast<size_t>(rows) * cost < kWorthSharing) {
-    for (int r = 0; r < rows; r++) f(r);
-    return;
-  }
-  const int chunk = std::max(1, rows / 16);
-  runtime_->pool().parallel_for(rows, chunk, [&](int begin, int end, int) {
-    for (int r = begin; r < end; r++) f(r);
-  });
-}
 
 std::vector<Plan::Action> Plan::actions(const Step& step) const {
   using Kind = Action::Kind;
@@ -69,9 +51,10 @@ void Plan::run(Step& step, const Action& action, bool inspecting) {
 }
 
 Plan::Timings Plan::take_timings() {
-  Timings taken{std::vector<Timing>(timings_.size()), 0};
+  Timings taken{std::vector<Timing>(timings_.size()), 0, 0};
   taken.ops.swap(timings_);
   std::swap(taken.positions_read, positions_read_);
+  std::swap(taken.logits_written, logits_written_);
   return taken;
 }
 
@@ -104,7 +87,7 @@ void Plan::perform(Step& step, const Action& action, bool inspecting) {
   }
   const Op& op = ops_[static_cast<size_t>(action.op)];
   const int m = action.op < head_start_ ? step.tokens : rows;
-  execute(op, step, m, row0);
+  execute(op, step, m, row0, inspecting);
   if (inspecting) inspect(op, step, m);
 }
 
@@ -165,7 +148,7 @@ void Plan::fill_ropes(const Step& step) {
   }
 }
 
-void Plan::execute(const Op& op, Step& step, int rows, int row0) {
+void Plan::execute(const Op& op, Step& step, int rows, int row0, bool inspecting) {
   const KernelTable& k = runtime_->kernels();
   const auto width = static_cast<size_t>(op.a.columns);
   switch (op.code) {
@@ -173,19 +156,26 @@ void Plan::execute(const Op& op, Step& step, int rows, int row0) {
     case Opcode::rms_norm: {
       const int group = op.b.columns / op.i0;
       const float* weight = op.w0->vector();
+      const Op* next = taker(op);
       return each_row(rows, width, [&](int r) {
         float* out = op.a.row(r);
         const float* in = op.b.row(r);
         for (int g = 0; g < op.i0; g++) k.rms_norm(out + g * group, in + g * group, weight, group, op.f);
+        if (next) quantise(*next, r, 0, op.a.columns);
       });
     }
     case Opcode::add:
       return each_row(rows, width, [&](int r) { k.add(op.a.row(r), op.b.row(r), op.c.row(r), op.a.columns); });
-    case Opcode::add_rms_norm:
+    case Opcode::add_rms_norm: {
+      const Op* next = taker(op);
       return each_row(rows, width * 2, [&](int r) {
         k.add_rms_norm(op.a.row(r), op.b.row(r), op.c.row(r), op.d.row(r), op.w0->vector(), op.a.columns, op.f);
+        if (next) quantise(*next, r, 0, op.b.columns);
       });
+    }
     case Opcode::linear: return linear(op, rows);
+    case Opcode::gated_linear: return gated_linear(op, rows);
+    case Opcode::logits: return logits(op, step, rows, row0, inspecting);
     case Opcode::rope: {
       const RopeTable& rope = ropes_[static_cast<size_t>(op.rope)];
       const int half = rope.half();
@@ -212,34 +202,6 @@ void Plan::embed(const Op& op, const Step& step, int rows) {
     if (op.f != 1)
       for (int i = 0; i < op.a.columns; i++) out[i] *= op.f;
   });
-}
-
-Precision Plan::precision(const Op& op) const {
-  const PackedMatrix& w = *op.w0->packed;
-  for (const PackedBlock& block : w.blocks)
-    if (packed_layout(static_cast<PackedFormat>(block.format)).quantised) return runtime_->kernels().precision(numerics_, op.index >= head_start_);
-  return Precision::f32;
-}
-
-void Plan::linear(const Op& op, int rows) {
-  if (rows == 0) return;
-  const KernelTable& k = runtime_->kernels();
-  const PackedMatrix& w = *op.w0->packed;
-  const float* bias = op.w1 ? op.w1->vector() : nullptr;
-  const int blocks = static_cast<int>(w.blocks.size());
-  const Precision precision = this->precision(op);
-  const QuantisedRows quantised = {precision, quantised_.data(), op.b.data, op.b.stride};
-  if (precision != Precision::f32) {
-    const size_t stride = row_stride(precision, w.columns);
-    each_row(rows, static_cast<size_t>(w.columns), [&](int r) { k.quantise(precision, op.b.row(r), w.columns, quantised_.data() + static_cast<size_t>(r) * stride); });
-  }
-  const auto part = [&](int begin, int end, int thread) {
-    if (precision != Precision::f32)
-      return k.matmul_quantised(w, begin, end, quantised, rows, bias, op.a.data, op.a.stride, runtime_->scratch(thread));
-    k.matmul(w, begin, end, op.b.data, op.b.stride, rows, bias, op.a.data, op.a.stride, runtime_->scratch(thread));
-  };
-  if (static_cast<size_t>(w.rows) * static_cast<size_t>(w.columns) * static_cast<size_t>(rows) < kWorthSharing) return part(0, blocks, 0);
-  runtime_->pool().parallel_for(blocks, k.matmul_chunk(w, rows), part);
 }
 
 void Plan::kv_write(const Op& op, Step& step, int rows) {
@@ -457,6 +419,7 @@ void Plan::sample(Step& step, int row0, int rows) {
     const auto i = static_cast<size_t>(row0 + r);
     SampleRow row;
     row.logits = logits.row(r);
+    row.best = chosen_ && !best_[static_cast<size_t>(r)].all ? &best_[static_cast<size_t>(r)] : nullptr;
     row.vocab = vocab_;
     row.target = in.row_target[i];
     row.temperature = in.temperature[i];

@@ -3,6 +3,7 @@
 //   plan_build.cc  words -> Ops, every index and shape checked
 //   plan_check.cc  a step's inputs, every value checked before anything runs
 //   plan.cc        execution over the thread pool
+//   plan_products.cc  matrix products and what is done to their outputs while those are in a thread's cache
 //
 // Steps run one at a time on the runner thread of the runtime. Extents: buffers of the body have one row per token of
 // the step, buffers of the head one per wanted row of a block of at most max_rows.
@@ -25,7 +26,7 @@ class Runtime;
 // graph/instructions.ts holds the same numbers.
 constexpr int kInstructionWords = 16;
 constexpr int kBufferWords = 5;
-enum class Opcode : int32_t { embed, rms_norm, add, add_rms_norm, linear, rope, kv_write, attention, gated_act, take_rows, count };
+enum class Opcode : int32_t { embed, rms_norm, add, add_rms_norm, linear, rope, kv_write, attention, gated_act, take_rows, gated_linear, logits, count };
 constexpr int kActivations = 3;
 const char* opcode_name(Opcode opcode);
 
@@ -43,6 +44,15 @@ constexpr int kSharingTokens = 4;
 constexpr int kSharedBlock = 32;
 // Blocks that need not be read again for a shared run to be worth its own call.
 constexpr int kSharedWorth = 8;
+
+// Work below this (about one float touched or one multiply-add of a small kernel each) is done by the runner alone:
+// waking another thread costs as much.
+constexpr size_t kWorthSharing = 16384;
+
+// Outputs of a product that are used up before they leave a thread's cache: at most this many rows, and this many floats
+// per thread.
+constexpr int kTileRows = 512;
+constexpr size_t kTileFloats = size_t{1} << 18;
 
 struct KvPool {
   KvLayout layout;
@@ -76,6 +86,10 @@ struct Op {
   float f = 0;
   bool causal = true;
   int rope = -1;  // index into Plan::ropes
+  // A product whose input becomes integers: which of Plan::quantised_ holds it, and whether the op before has filled it.
+  Precision precision = Precision::f32;
+  int quantised = 0;
+  bool filled = false;
 };
 
 // cos and sin of every token of a step, [tokens][2 * half], once per distinct (frequencies, mscale).
@@ -141,6 +155,7 @@ class Plan {
   struct Timings {
     std::vector<Timing> ops;
     int64_t positions_read;  // of one layer's keys and values by attention: shared ones once, those of a tile once
+    int64_t logits_written;  // floats: rows of which only the best ids are wanted write none
   };
   Timings take_timings();
   int op_count() const { return static_cast<int>(ops_.size()); }
@@ -160,11 +175,23 @@ class Plan {
 
   void begin(Step& step);
   void perform(Step& step, const Action& action, bool inspect);
-  void execute(const Op& op, Step& step, int rows, int row0);
+  void execute(const Op& op, Step& step, int rows, int row0, bool inspecting);
   void embed(const Op& op, const Step& step, int rows);
   void linear(const Op& op, int rows);
-  // What an op turns its input into; f32 for weights of float formats only.
-  Precision precision(const Op& op) const;
+  void gated_linear(const Op& op, int rows);
+  void logits(const Op& op, const Step& step, int rows, int row0, bool all);
+  // Channels of blocks [begin, end) of rows [row, row + rows) of a product, to y + r * stride + channel.
+  void multiply(const Op& op, int begin, int end, int row, int rows, float* y, size_t stride, int thread);
+  void quantise_input(const Op& op, int rows);
+  // The product right after `op` that takes its output as integers and leaves making them to `op`; or null.
+  const Op* taker(const Op& op) const;
+  // Columns [k0, k1) of one row of a product's input as integers.
+  void quantise(const Op& product, int row, int k0, int k1);
+  float* tile(int thread) { return tiles_.floats() + static_cast<size_t>(thread) * kTileFloats; }
+  template <class F>
+  void share_blocks(const Op& op, int blocks, int chunk, int rows, const F& part);
+  // Decides who makes integers of what, and takes memory for them and for tiles.
+  bool plan_products(std::string* error);
   void kv_write(const Op& op, Step& step, int rows);
   void find_shared(Step& step, int page_size);
   void share(const Op& op, const Step& step, const AttentionArgs& all);
@@ -188,11 +215,14 @@ class Plan {
   std::vector<Mask> masks_;     // the mask table
   std::vector<Step*> waiting_;  // steps whose late masks were not supplied
   std::vector<Timing> timings_;
-  int64_t positions_read_ = 0;
+  int64_t positions_read_ = 0, logits_written_ = 0;
   std::vector<float> attention_state_;  // [tokens][query heads][2] of rows whose way through the pages is cut
+  bool chosen_ = false;        // logits come from Opcode::logits: best_ says which rows have them
   bool cascade_ = true;
   Numerics numerics_ = Numerics::f32;
-  Memory quantised_;  // the input of the product under way as integers
+  Memory quantised_[2];  // inputs of products as integers: what is read, and what is written for the next
+  Memory tiles_;         // per pool thread, kTileFloats
+  std::vector<BestIds> best_;  // per row of the head's block
   int head_start_ = 0, max_tokens_ = 0, max_rows_ = 0, logits_ = -1, hidden_ = -1, vocab_ = 0;
   int table_rows_ = INT32_MAX;  // ids must be below: the smallest table an Embed gathers from
   int last_tokens_ = 0, last_block_rows_ = 0;

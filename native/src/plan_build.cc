@@ -11,7 +11,7 @@
 namespace sgl {
 
 const char* opcode_name(Opcode opcode) {
-  static const char* const names[] = {"Embed", "RmsNorm", "Add", "AddRmsNorm", "Linear", "Rope", "KvWrite", "Attention", "GatedAct", "TakeRows"};
+  static const char* const names[] = {"Embed", "RmsNorm", "Add", "AddRmsNorm", "Linear", "Rope", "KvWrite", "Attention", "GatedAct", "TakeRows", "GatedLinear", "Logits"};
   return names[static_cast<int>(opcode)];
 }
 
@@ -153,6 +153,21 @@ class PlanBuilder {
     return identical(out, in) || apart(out_name, out, in_name, in);
   }
 
+  // [out, in, matrix, bias]
+  bool product(Op& op) {
+    using Kind = Weight::Kind;
+    if (!view(0, "out", kOut, &op.a) || !view(1, "in", kIn, &op.b) || !weight(2, "matrix", Kind::matrix, &op.w0)) return false;
+    if (word(3) != -1) {
+      if (!weight(3, "bias", Kind::vector, &op.w1)) return false;
+      if (!same("the length of bias", op.w1->columns, "the number of the matrix's rows", op.w0->rows)) return false;
+    }
+    return same("the width of in", op.b.columns, "the number of the matrix's columns", op.w0->columns) && apart("out", op.a, "in", op.b);
+  }
+  bool activation(Op& op, int i) {
+    op.i0 = word(i);
+    return (op.i0 >= 0 && op.i0 < kActivations) || fail("activation must be 0 (silu), 1 (gelu tanh) or 2 (gelu erf), got " + std::to_string(op.i0));
+  }
+
   bool instructions() {
     const size_t n = d_.instructions.size() / kInstructionWords;
     for (size_t i = 0; i < n; i++) {
@@ -215,14 +230,22 @@ class PlanBuilder {
                apart_or_in_place("sum", op.a, "b", op.d);
 
       case Opcode::linear:
-        if (!view(0, "out", kOut, &op.a) || !view(1, "in", kIn, &op.b) || !weight(2, "matrix", Kind::matrix, &op.w0)) return false;
-        if (word(3) != -1) {
-          if (!weight(3, "bias", Kind::vector, &op.w1)) return false;
-          if (!same("the length of bias", op.w1->columns, "the number of the matrix's rows", op.w0->rows)) return false;
-        }
-        return same("the width of in", op.b.columns, "the number of the matrix's columns", op.w0->columns) &&
-               same("the width of out", op.a.columns, "the number of the matrix's rows", op.w0->rows) && apart("out", op.a, "in", op.b);
-
+        return product(op) && same("the width of out", op.a.columns, "the number of the matrix's rows", op.w0->rows);
+      case Opcode::logits:
+        if (op.index < d_.head_start) return fail("belongs to the head, at or after headStart " + std::to_string(d_.head_start));
+        if (word(0) != d_.logits) return fail("out is buffer " + std::to_string(word(0)) + ", but the plan's logits are buffer " + std::to_string(d_.logits));
+        plan_.chosen_ = true;
+        return product(op) && same("the width of out", op.a.columns, "the number of the matrix's rows", op.w0->rows);
+      case Opcode::gated_linear: {
+        if (!product(op) || !activation(op, 4) || !same("twice the width of out", int64_t{2} * op.a.columns, "the number of the matrix's rows", op.w0->rows))
+          return false;
+        const auto& blocks = op.w0->packed->blocks;
+        const size_t half = blocks.size() / 2;
+        bool paired = blocks.size() % 2 == 0;
+        for (size_t i = 0; paired && i < half; i++)
+          paired = blocks[i + half].channel == blocks[i].channel + op.a.columns && blocks[i + half].channels == blocks[i].channels;
+        return paired || fail("the matrix must be packed from two parts of " + count(op.a.columns, "rows, or from one whose half is a multiple of 32"));
+      }
       case Opcode::rope: {
         if (!view(0, "inout", kOut, &op.a) || !weight(1, "freq", Kind::vector, &op.w0)) return false;
         op.i0 = word(2);
@@ -266,9 +289,7 @@ class PlanBuilder {
       }
       case Opcode::gated_act: {
         if (!view(0, "out", kOut, &op.a) || !view(1, "in", kIn, &op.b)) return false;
-        op.i0 = word(2);
-        if (op.i0 < 0 || op.i0 >= kActivations) return fail("activation must be 0 (silu), 1 (gelu tanh) or 2 (gelu erf), got " + std::to_string(op.i0));
-        if (!same("the width of in", op.b.columns, "twice that of out", int64_t{2} * op.a.columns)) return false;
+        if (!activation(op, 2) || !same("the width of in", op.b.columns, "twice that of out", int64_t{2} * op.a.columns)) return false;
         View gate = op.b, up = op.b;
         gate.columns = up.columns = op.a.columns;
         up.data += op.a.columns;
@@ -355,17 +376,8 @@ std::shared_ptr<Plan> Plan::create(std::shared_ptr<Runtime> runtime, PlanDescrip
   plan->vocab_ = description.vocab;
   plan->cascade_ = description.cascade;
   plan->numerics_ = description.numerics;
-  size_t quantised = 0;
-  for (const Op& op : plan->ops_) {
-    const Precision precision = op.code == Opcode::linear ? plan->precision(op) : Precision::f32;
-    if (precision == Precision::f32) continue;
-    const int rows = op.b.of_rows ? description.max_rows : description.max_tokens;
-    quantised = std::max(quantised, static_cast<size_t>(rows) * row_stride(precision, op.w0->packed->columns));
-  }
-  if (quantised > 0 && !plan->quantised_.allocate(quantised)) {
-    *error = "out of memory: " + std::to_string(quantised) + " bytes for activations as integers could not be allocated";
-    return nullptr;
-  }
+  if (!plan->plan_products(error)) return nullptr;
+  plan->best_.resize(static_cast<size_t>(plan->max_rows_));
   for (RopeTable& rope : plan->ropes_) rope.cos_sin.resize(static_cast<size_t>(description.max_tokens) * 2 * static_cast<size_t>(rope.half()));
   plan->sampler_scratch_.resize(static_cast<size_t>(plan->runtime_->pool().threads()));
   plan->token_pool_.assign(kTokenSlots, -1);

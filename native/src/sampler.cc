@@ -169,11 +169,54 @@ const float* apply(const KernelTable& kernels, const SampleRow& row, std::vector
   return x;
 }
 
+bool is_greedy(float temperature, int top_k) { return temperature < kGreedyTemperature || top_k == 1; }
+
+// Draws among ids by falling logit, with their logits.
+int draw_best(const KernelTable& kernels, const SampleRow& row, const std::vector<int32_t>& ids, const float* sorted, SamplerScratch& scratch) {
+  auto& w = scratch.weights;
+  const int k = static_cast<int>(ids.size());
+  w.resize(static_cast<size_t>(k));
+  const double total = kernels.exp_sum(w.data(), sorted, k, sorted[0], 1.0f / row.temperature, nullptr);
+  int kept = k;
+  if (row.top_p < 1) {
+    double sum = 0;
+    for (kept = 0; kept < k && (kept == 0 || sum < total * static_cast<double>(row.top_p)); kept++) sum += w[kept];
+  }
+  if (row.min_p > 0) {
+    const float least = w[0] * row.min_p;
+    while (kept > 1 && w[kept - 1] < least) kept--;
+  }
+  // Drawn in the order of ids, as every other path does.
+  auto& order = scratch.order;
+  order.resize(static_cast<size_t>(kept));
+  for (int i = 0; i < kept; i++) order[i] = i;
+  std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return ids[a] < ids[b]; });
+  scratch.kept.resize(static_cast<size_t>(kept));
+  for (int i = 0; i < kept; i++) scratch.kept[static_cast<size_t>(i)] = w[order[i]];
+  const int drawn = draw_among(scratch.kept, uniform(row.seed, row.draw), scratch.mass);
+  return drawn < 0 ? ids[0] : ids[order[drawn]];
+}
+
+// The same as sample() over the row's logits.
+int sample_best(const KernelTable& kernels, const SampleRow& row, SamplerScratch& scratch, SampleFault* fault) {
+  auto& ids = scratch.ids;
+  auto& values = scratch.logits;
+  if (!row.best->best(ids, values)) {
+    *fault = SampleFault::not_a_number;
+    return -1;
+  }
+  if (ids.empty() || values[0] == kForbidden) {
+    *fault = SampleFault::nothing_allowed;
+    return -1;
+  }
+  return is_greedy(row.temperature, row.top_k) ? ids[0] : draw_best(kernels, row, ids, values.data(), scratch);
+}
+
 int sample(const KernelTable& kernels, const SampleRow& row, const float* x, SamplerScratch& scratch) {
   const int n = row.vocab;
   const int best = kernels.argmax(x, n);
   if (best < 0 || x[best] == kForbidden) return -1;
-  if (row.temperature < kGreedyTemperature || row.top_k == 1) return best;
+  if (is_greedy(row.temperature, row.top_k)) return best;
   const float inverse = 1.0f / row.temperature;
   const double u = uniform(row.seed, row.draw);
   auto& w = scratch.weights;
@@ -182,29 +225,10 @@ int sample(const KernelTable& kernels, const SampleRow& row, const float* x, Sam
     auto& ids = scratch.ids;
     select_best(kernels, x, n, row.top_k, ids);
     std::sort(ids.begin(), ids.end(), Better{x});
-    const int k = static_cast<int>(ids.size());
-    w.resize(static_cast<size_t>(k) * 2);
-    float* sorted = w.data() + k;
-    for (int i = 0; i < k; i++) sorted[i] = x[ids[i]];
-    const double total = kernels.exp_sum(w.data(), sorted, k, x[best], inverse, nullptr);
-    int kept = k;
-    if (row.top_p < 1) {
-      double sum = 0;
-      for (kept = 0; kept < k && (kept == 0 || sum < total * static_cast<double>(row.top_p)); kept++) sum += w[kept];
-    }
-    if (row.min_p > 0) {
-      const float least = w[0] * row.min_p;
-      while (kept > 1 && w[kept - 1] < least) kept--;
-    }
-    // Drawn in the order of ids, as every other path does.
-    auto& order = scratch.order;
-    order.resize(static_cast<size_t>(kept));
-    for (int i = 0; i < kept; i++) order[i] = i;
-    std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return ids[a] < ids[b]; });
-    scratch.kept.resize(static_cast<size_t>(kept));
-    for (int i = 0; i < kept; i++) scratch.kept[static_cast<size_t>(i)] = w[order[i]];
-    const int drawn = draw_among(scratch.kept, u, scratch.mass);
-    return drawn < 0 ? best : ids[order[drawn]];
+    auto& sorted = scratch.values;
+    sorted.resize(ids.size());
+    for (size_t i = 0; i < ids.size(); i++) sorted[i] = x[ids[i]];
+    return draw_best(kernels, row, ids, sorted.data(), scratch);
   }
 
   w.resize(static_cast<size_t>(n));
@@ -237,6 +261,65 @@ double normaliser(const KernelTable& kernels, const SampleRow& row, SamplerScrat
 
 }  // namespace
 
+int wanted_ids(const StepInputs& in, size_t row, int vocab) {
+  if (in.return_logits || in.top_logprobs[row] >= 0 || in.wanted_start[row + 1] > in.wanted_start[row]) return kAllLogits;
+  if (in.row_target[row] >= 0) return 0;
+  const float* penalties = &in.penalties[3 * row];
+  if (in.mask_index[row] != kNoMask || penalties[0] != 0 || penalties[1] != 0 || penalties[2] != 1 || in.bias_start[row + 1] > in.bias_start[row])
+    return kAllLogits;
+  if (is_greedy(in.temperature[row], in.top_k[row])) return 1;
+  return in.top_k[row] > 0 && in.top_k[row] <= std::min(kMostBest, vocab - 1) ? in.top_k[row] : kAllLogits;
+}
+
+void BestIds::begin(int wanted, int ranges) {
+  all = wanted == kAllLogits;
+  wanted_ = std::max(0, wanted);
+  entries_.resize(static_cast<size_t>(ranges) * static_cast<size_t>(wanted_));
+  counts_.assign(static_cast<size_t>(ranges), 0);
+}
+
+void BestIds::take(const KernelTable& kernels, int range, int from, const float* values, int n, SamplerScratch& scratch) {
+  if (wanted_ == 0) return;
+  auto& count = counts_[static_cast<size_t>(range)];
+  if (!kernels.checked_copy(nullptr, values, n, nullptr)) {
+    count = -1;
+    return;
+  }
+  Entry* out = entries_.data() + static_cast<size_t>(range) * static_cast<size_t>(wanted_);
+  if (wanted_ == 1) {
+    const int id = kernels.argmax(values, n);
+    out[count++] = {values[id], from + id};
+    return;
+  }
+  auto& ids = scratch.ids;
+  if (wanted_ < n) {
+    select_best(kernels, values, n, wanted_, ids);
+  } else {
+    ids.resize(static_cast<size_t>(n));
+    for (int i = 0; i < n; i++) ids[static_cast<size_t>(i)] = i;
+  }
+  for (const int32_t id : ids) out[count++] = {values[id], from + id};
+}
+
+bool BestIds::best(std::vector<int32_t>& ids, std::vector<float>& values) const {
+  std::vector<Entry> found;
+  for (size_t range = 0; range < counts_.size(); range++) {
+    if (counts_[range] < 0) return false;
+    const auto first = entries_.begin() + static_cast<long>(range * static_cast<size_t>(wanted_));
+    found.insert(found.end(), first, first + counts_[range]);
+  }
+  const size_t k = std::min(found.size(), static_cast<size_t>(wanted_));
+  std::partial_sort(found.begin(), found.begin() + static_cast<long>(k), found.end(),
+                    [](const Entry& a, const Entry& b) { return a.value > b.value || (a.value == b.value && a.id < b.id); });
+  ids.clear();
+  values.clear();
+  for (size_t i = 0; i < k; i++) {
+    ids.push_back(found[i].id);
+    values.push_back(found[i].value);
+  }
+  return true;
+}
+
 double uniform(uint64_t seed, uint32_t draw) {
   constexpr uint64_t g = 0x9E3779B97F4A7C15u;
   const uint64_t z = mix(mix(seed + g) + (static_cast<uint64_t>(draw) + 1) * g);
@@ -247,6 +330,7 @@ int sample_row(const KernelTable& kernels, const SampleRow& row, SamplerScratch&
   *fault = SampleFault::none;
   const bool logprobs = row.report || row.wanted > 0;
   if (row.target >= 0 && !logprobs) return row.target;
+  if (row.best) return sample_best(kernels, row, scratch, fault);
   const float* x = row.target < 0 ? apply(kernels, row, scratch.logits) : finite(kernels, row);
   if (!x) {
     *fault = SampleFault::not_a_number;

@@ -91,7 +91,7 @@ void multiply(const PackedMatrix& w, const float* x, int m, float* y) {
     quantised.resize((size_t)m * stride + 64);
     uint8_t* data = quantised.data() + (64 - (uintptr_t)quantised.data() % 64) % 64;
     pool.run([&](int thread) {
-      for (int i = thread; i < m; i += threads) table->quantise(precision, x + (size_t)i * w.columns, w.columns, data + i * stride);
+      for (int i = thread; i < m; i += threads) table->quantise(precision, x + (size_t)i * w.columns, w.columns, 0, w.columns, data + i * stride);
     });
   }
   const QuantisedRows rows = {precision, quantised.data() + (64 - (uintptr_t)quantised.data() % 64) % 64, x, (size_t)w.columns};

@@ -235,7 +235,7 @@ void check_quantised(const Type& type, int rows, int columns, Precision precisio
   double furthest = 0;
   for (int i = 0; i < kMost; i++) {
     uint8_t* row = quantised + i * stride;
-    table->quantise(precision, x.data() + (size_t)i * columns, columns, row);
+    table->quantise(precision, x.data() + (size_t)i * columns, columns, 0, columns, row);
     const RowGroup* groups = (const RowGroup*)(row + groups_offset(precision, columns));
     for (int k = 0; k < columns; k++) {
       static const int order[] = {0, 2, 1, 3};

@@ -28,6 +28,10 @@ export const Opcode = {
   GatedAct: 8,
   /** out[row] = in[rowToken[row]].  [out rows, in tokens] */
   TakeRows: 9,
+  /** out[i] = act(y[i]) * y[n + i], y = in W^T (+ bias), n = columns of out.  [out, in, matrix w of two parts of n rows, bias w or -1, activation] */
+  GatedLinear: 10,
+  /** Linear to the plan's logits, last in the head; rows of which sampling needs only the best ids are not written.  [out, in, matrix w, bias w or -1] */
+  Logits: 11,
 } as const;
 export type Opcode = (typeof Opcode)[keyof typeof Opcode];
 

@@ -56,6 +56,8 @@ const tensor = (t: Tensor): Operand => ({ tensor: t });
 const weight = (w: Weight | null): Operand => ({ weight: w });
 const int = (x: number): Operand => ({ int: x });
 const float = (x: number): Operand => ({ float: x });
+/** Rows of a matrix that are packed together (native/src/packed_format.h). */
+const PACKED_ROWS = 32;
 const ACTIVATIONS: Record<ActivationName, number> = {
   silu: Activation.Silu,
   gelu_tanh: Activation.GeluTanh,
@@ -95,8 +97,22 @@ const lowerings: { [K in OpName]: (node: OpNode<K>, to: Emitter) => void } = {
     if (to.isFused(node)) return; // the norm that follows emits both
     to.emit(Opcode.Add, [tensor(output), tensor(a), tensor(b)], [a, b], [output]);
   },
-  linear({ inputs: [x], output, attrs }, to) {
-    to.emit(Opcode.Linear, [tensor(output), tensor(x), weight(attrs.matrix), weight(attrs.bias)], [x], [output]);
+  linear(node, to) {
+    const { inputs, output, attrs } = node;
+    const [x] = inputs;
+    const gated = to.fusableGate(node);
+    if (gated !== null) {
+      const activation = int(ACTIVATIONS[gated.attrs.activation]);
+      to.emit(
+        Opcode.GatedLinear,
+        [tensor(gated.output), tensor(x), weight(attrs.matrix), weight(attrs.bias), activation],
+        [x],
+        [gated.output],
+      );
+      return;
+    }
+    const opcode = to.isChosenFrom(output) ? Opcode.Logits : Opcode.Linear;
+    to.emit(opcode, [tensor(output), tensor(x), weight(attrs.matrix), weight(attrs.bias)], [x], [output]);
   },
   rope({ inputs: [x], output, attrs }, to) {
     if (!to.tryInPlace(output, x)) throw graphError(`rope rotates ${x} in place, but it is read again later`);
@@ -123,7 +139,10 @@ const lowerings: { [K in OpName]: (node: OpNode<K>, to: Emitter) => void } = {
       [output],
     );
   },
-  gatedAct({ inputs: [x], output, attrs }, to) {
+  gatedAct(node, to) {
+    const { inputs, output, attrs } = node;
+    const [x] = inputs;
+    if (to.isGated(node)) return; // the product before emitted both
     to.emit(Opcode.GatedAct, [tensor(output), tensor(x), int(ACTIVATIONS[attrs.activation])], [x], [output]);
   },
   takeRows({ inputs: [x], output }, to) {
@@ -143,6 +162,7 @@ interface Place {
 /** Collects instructions and decides where values lie. */
 class Emitter {
   readonly drafts: Draft[] = [];
+  readonly #graph: Graph;
   readonly #nodes: readonly OpNode[];
   readonly #keepAll: boolean;
   readonly #places = new Map<Tensor, Place>();
@@ -153,6 +173,7 @@ class Emitter {
   #at = 0;
 
   constructor(graph: Graph, keepAll: boolean) {
+    this.#graph = graph;
     this.#nodes = opNodes(graph);
     this.#keepAll = keepAll;
     const read = (x: Tensor, at: number) => {
@@ -216,6 +237,27 @@ class Emitter {
     const before = this.#nodes[this.#nodes.indexOf(norm) - 1];
     const fits = before?.op === "add" && before.output === norm.inputs[0] && norm.attrs.groups === 1;
     return fits ? before : null;
+  }
+
+  /** The gated activation right after this product, when it alone reads it and halves of the matrix are packed apart. */
+  fusableGate(product: OpNode<"linear">): OpNode<"gatedAct"> | null {
+    const next = this.#nodes[this.#nodes.indexOf(product) + 1];
+    const { parts, rows } = product.attrs.matrix;
+    const isPaired = (parts.length === 2 && parts[0].rows === parts[1].rows) || rows % (2 * PACKED_ROWS) === 0;
+    const fits = next?.op === "gatedAct" && next.inputs[0] === product.output && isPaired && !this.#keepAll;
+    return fits && this.#reads.get(product.output)?.length === 1 ? next : null;
+  }
+
+  /** Whether the node right before this activation is a product that does it. */
+  isGated(gate: OpNode<"gatedAct">): boolean {
+    const before = this.#nodes[this.#nodes.indexOf(gate) - 1];
+    return before?.op === "linear" && this.fusableGate(before) === gate;
+  }
+
+  /** Whether only the sampler reads this: logits of the last node, which may stay unwritten. */
+  isChosenFrom(x: Tensor): boolean {
+    const isOutput = x === this.#graph.outputs.logits && x !== this.#graph.outputs.hidden;
+    return isOutput && !this.#keepAll && this.#reads.get(x)?.length === 1;
   }
 
   /** Whether the node right after this add is a norm that will do it. */

@@ -195,6 +195,8 @@ export interface PlanTimings {
   runs: Float64Array;
   /** Positions of keys and values that attention read, per layer and kv head: shared ones once, those of a tile of tokens once. */
   positionsRead: number;
+  /** Logits that the head wrote, of {@link Opcode.Logits}: none for rows of which sampling needs only the best ids. */
+  logitsWritten: number;
 }
 
 export interface NativeAddon {

@@ -47,7 +47,8 @@ export function decoder(layers: number, window = 0): Graph {
         causal: true,
       }).as(name("attended"));
       h = add(h, linear(attended, g.matrix(name("o"), [{ name: name("o"), rows: HIDDEN }], q)));
-      const gateUp = linear(norm(h, name("norm2")), g.matrix(name("up"), [{ name: name("up"), rows: 14 }], HIDDEN));
+      const halves = ["gate", "up"].map((half) => ({ name: name(half), rows: 7 }));
+      const gateUp = linear(norm(h, name("norm2")), g.matrix(name("up"), halves, HIDDEN));
       h = add(
         h,
         linear(gatedAct(gateUp, "silu"), g.matrix(name("down"), [{ name: name("down"), rows: HIDDEN }], 7)),

@@ -68,17 +68,26 @@ describe("lower", () => {
     },
   );
 
-  it("fuses every add with the norm after it, and attends after writing keys and values", () => {
+  it("fuses adds with norms and gate and up with their activation, and attends after writing keys and values", () => {
     expect(opcodes(lower(decoder(2), OPTIONS))).toEqual([
-      ..."Embed RmsNorm Linear Rope KvWrite Attention Linear AddRmsNorm Linear GatedAct Linear".split(" "),
-      ..."AddRmsNorm Linear Rope KvWrite Attention Linear AddRmsNorm Linear GatedAct Linear Add".split(" "),
-      ..."TakeRows RmsNorm Linear".split(" "),
+      ..."Embed RmsNorm Linear Rope KvWrite Attention Linear AddRmsNorm GatedLinear Linear".split(" "),
+      ..."AddRmsNorm Linear Rope KvWrite Attention Linear AddRmsNorm GatedLinear Linear Add".split(" "),
+      ..."TakeRows RmsNorm Logits".split(" "),
     ]);
+  });
+
+  it("has no buffer for gate and up, and keeps both when all is kept", () => {
+    const [fused, kept] = [false, true].map((keepAll) => lower(decoder(1), { ...OPTIONS, keepAll }));
+    const gateUp = [...kept.bufferOf.keys()].filter((name) => !fused.bufferOf.has(name));
+    expect(gateUp).toHaveLength(1);
+    expect(opcodes(kept).filter((name) => ["Linear", "GatedAct"].includes(name))).toEqual(
+      "Linear Linear Linear GatedAct Linear Linear".split(" "),
+    );
   });
 
   it("runs the norm and the head on rows only", () => {
     const plan = lower(decoder(2), OPTIONS);
-    expect(opcodes(plan).slice(plan.headStart)).toEqual(["TakeRows", "RmsNorm", "Linear"]);
+    expect(opcodes(plan).slice(plan.headStart)).toEqual(["TakeRows", "RmsNorm", "Logits"]);
     expect(buffer(plan, plan.logits).slice(3)).toEqual([VOCAB, 1]);
     expect(buffer(plan, plan.hidden)[4]).toBe(1);
   });
@@ -181,10 +190,10 @@ describe("lower", () => {
 
   it("prints body, head and operands", () => {
     const text = printPlan(lower(decoder(1), OPTIONS));
-    expect(text).toContain("body: 12 instructions over at most 16 tokens\n0 Embed embedded@0 {embedding 20x12} 2\n");
-    expect(text).toContain("head: 3 instructions over at most 3 rows\n12 TakeRows ");
+    expect(text).toContain("body: 11 instructions over at most 16 tokens\n0 Embed embedded@0 {embedding 20x12} 2\n");
+    expect(text).toContain("head: 3 instructions over at most 3 rows\n11 TakeRows ");
     expect(text).toMatch(/KvWrite t\d+@\d+ t\d+@\d+ 0\n/);
-    expect(text).toMatch(/14 Linear logits@\d+ hidden@\d+ \{embedding 20x12\} -\n/);
+    expect(text).toMatch(/13 Logits logits@\d+ hidden@\d+ \{embedding 20x12\} -\n/);
   });
 });
 

@@ -116,12 +116,18 @@ export class PlanInterpreter {
           to.set(input(2).map((x, i) => x + input(3)[i]));
           norm(input(1), to, weight(a[4]), f(5));
           break;
-        case Opcode.Linear: {
+        case Opcode.Linear:
+        case Opcode.Logits:
+        case Opcode.GatedLinear: {
           const x = input(1).slice();
           const w = weight(a[2]);
           const bias = a[3] === -1 ? null : weight(a[3]);
-          for (let c = 0; c < out.columns; c++)
-            to[c] = x.reduce((sum, v, i) => sum + v * w[c * x.length + i], bias === null ? 0 : bias[c]);
+          const product = (c: number) =>
+            x.reduce((sum, v, i) => sum + v * w[c * x.length + i], bias === null ? 0 : bias[c]);
+          if (opcode === Opcode.GatedLinear) {
+            if (a[4] !== 0) throw new RangeError("only silu is interpreted");
+            to.set(to.map((_, c) => (product(c) / (1 + Math.exp(-product(c)))) * product(out.columns + c)));
+          } else to.set(to.map((_, c) => product(c)));
           break;
         }
         case Opcode.Rope: {
