@@ -13,7 +13,12 @@ const CHAR_OF_BYTE: readonly string[] = (() => {
   return chars;
 })();
 
-const BYTE_OF_CHAR: ReadonlyMap<string, number> = new Map(CHAR_OF_BYTE.map((char, byte) => [char, byte]));
+/** By UTF-16 unit; -1 outside the alphabet, all of which is below U+0144. */
+const BYTE_OF_CHAR: Int16Array = (() => {
+  const bytes = new Int16Array(0x144).fill(-1);
+  for (const [byte, char] of CHAR_OF_BYTE.entries()) bytes[char.charCodeAt(0)] = byte;
+  return bytes;
+})();
 
 const ENCODER = new TextEncoder();
 
@@ -31,8 +36,8 @@ export function toByteLevel(text: string): string {
 export function fromByteLevel(token: string): Uint8Array {
   const bytes = new Uint8Array(token.length);
   for (let i = 0; i < token.length; i++) {
-    const byte = BYTE_OF_CHAR.get(token[i]!);
-    if (byte === undefined) return ENCODER.encode(token);
+    const byte = BYTE_OF_CHAR[token.charCodeAt(i)] ?? -1;
+    if (byte < 0) return ENCODER.encode(token);
     bytes[i] = byte;
   }
   return bytes;

@@ -1,21 +1,25 @@
 /**
- * The tables of a byte-pair vocabulary, written into the library's model directly. Its constructor takes tokens and merges
- * as objects, copies them entry by entry and makes a key of each merge with JSON.stringify: of the two seconds from start to
- * first token that was one.
+ * The tables of a byte-pair vocabulary, put into the library's model in place of its own. Its constructor takes tokens and
+ * merges as objects, copies them entry by entry and makes a key of each merge with JSON.stringify: a second, and 60 MB of
+ * keys and maps for 150,000 of each. Ours look things up in the lists that are there already.
  */
+import { hashOf, StringTable } from "./string-table.js";
 import type { AddedToken } from "./tokenizer-spec.js";
 
 /** What the library's BPE model looks things up in. */
 export interface BytePairModel {
-  tokens_to_ids: Map<string, number>;
+  tokens_to_ids: Lookup;
   vocab: (string | undefined)[];
   /** Rank by `JSON.stringify([left, right])`. */
-  bpe_ranks: Map<string, number>;
+  bpe_ranks: Lookup;
 }
 
-/** Characters that JSON.stringify escapes; byte-level tokens have hardly any. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: those are among them.
-const ESCAPED = /["\\\u0000-\u001f\ud800-\udfff]/;
+/** The part of a Map that the library uses. */
+export interface Lookup {
+  get(key: string): number | undefined;
+  has(key: string): boolean;
+  set(key: string, value: number): unknown;
+}
 
 /**
  * Fills an empty model. Of equal tokens the first gets the text, as when the model was trained; added tokens win over all.
@@ -27,20 +31,77 @@ export function fillBytePairs(
   merges: readonly string[],
   added: readonly AddedToken[],
 ): void {
-  const { tokens_to_ids: ids, bpe_ranks: ranks } = model;
-  for (let id = tokens.length - 1; id >= 0; id--) if (tokens[id] !== undefined) ids.set(tokens[id]!, id);
+  const ids = new TokenIds(tokens);
   model.vocab = [...tokens];
   for (const { id, content } of added) {
     ids.set(content, id);
     model.vocab[id] = content;
   }
-  for (let rank = 0; rank < merges.length; rank++) ranks.set(mergeKey(merges[rank]!), rank);
+  model.tokens_to_ids = ids;
+  model.bpe_ranks = new MergeRanks(merges);
 }
 
-/** The left token may begin with a space, so the second character is the first that may divide. */
-function mergeKey(merge: string): string {
-  const space = merge.indexOf(" ", 1);
-  const left = merge.slice(0, space);
-  const right = merge.slice(space + 1);
-  return ESCAPED.test(merge) ? JSON.stringify([left, right]) : `["${left}","${right}"]`;
+class TokenIds implements Lookup {
+  readonly #tokens: readonly (string | undefined)[];
+  readonly #table: StringTable;
+  /** Entries that were set; they win. */
+  readonly #set = new Map<string, number>();
+
+  constructor(tokens: readonly (string | undefined)[]) {
+    this.#tokens = tokens;
+    this.#table = new StringTable(tokens.length, (id) => hashOf(tokens[id] as string));
+    for (const [id, token] of tokens.entries()) if (token !== undefined) this.#table.add(id);
+  }
+
+  get(token: string): number | undefined {
+    const set = this.#set.get(token);
+    if (set !== undefined) return set;
+    const id = this.#table.find(hashOf(token), (at) => this.#tokens[at] === token);
+    return id < 0 ? undefined : id;
+  }
+
+  has(token: string): boolean {
+    return this.get(token) !== undefined;
+  }
+
+  set(token: string, id: number): void {
+    this.#set.set(token, id);
+  }
+}
+
+class MergeRanks implements Lookup {
+  readonly #merges: readonly string[];
+  readonly #table: StringTable;
+
+  constructor(merges: readonly string[]) {
+    this.#merges = merges;
+    this.#table = new StringTable(merges.length, (rank) => hashOf(merges[rank] as string));
+    // Of equal merges the last counts.
+    for (let rank = merges.length - 1; rank >= 0; rank--) this.#table.add(rank);
+  }
+
+  /** @param key `["left","right"]` */
+  get(key: string): number | undefined {
+    // Without an escape the text between the brackets is the texts themselves: no object is made for a lookup.
+    const [left, right] = key.includes("\\") ? (JSON.parse(key) as [string, string]) : split(key);
+    const merge = `${left} ${right}`;
+    const space = left.length;
+    // "a b c" may be ("a", "b c") or ("a b", "c"): the file's own rule decides which it is.
+    const isIt = (rank: number) => this.#merges[rank] === merge && merge.indexOf(" ", 1) === space;
+    const rank = this.#table.find(hashOf(merge), isIt);
+    return rank < 0 ? undefined : rank;
+  }
+
+  has(key: string): boolean {
+    return this.get(key) !== undefined;
+  }
+
+  set(): never {
+    throw new Error("ranks of merges are their places in the list");
+  }
+}
+
+function split(key: string): [string, string] {
+  const middle = key.indexOf('","');
+  return [key.slice(2, middle), key.slice(middle + 3, -2)];
 }

@@ -22,8 +22,10 @@ const { Tokenizer } = require(workerData.library);
 let spec = null;
 let tokenizer = null;
 function load() {
-  const { json, mergeRanks, tokens, merges } = deserialize(spec);
-  if (merges) {
+  const { json, mergeRanks, tokens: packedTokens, merges: packedMerges } = deserialize(spec);
+  if (packedMerges) {
+    const unpack = ({ text, ends }) => Array.from(ends, (end, i) => text.slice(i === 0 ? 0 : ends[i - 1], end));
+    const [tokens, merges] = [unpack(packedTokens), unpack(packedMerges)];
     const vocab = Object.create(null);
     for (let id = tokens.length - 1; id >= 0; id--) vocab[tokens[id]] = id;
     const pair = (merge, space = merge.indexOf(" ", 1)) => [merge.slice(0, space), merge.slice(space + 1)];
@@ -38,7 +40,7 @@ function load() {
 }
 parentPort.on("message", (message) => {
   if (message.spec) {
-    spec = message.spec;
+    spec = Buffer.from(message.spec);
     return;
   }
   try {
@@ -60,19 +62,25 @@ type Answer = { job: number; ids: Uint32Array; error?: undefined } | { job: numb
 
 export class EncoderPool {
   /**
-   * Serialised `{ json, mergeRanks, tokens, merges }`. Bytes are copied to a worker in a millisecond, a vocabulary of objects takes a
-   * hundred: so the worker that replaces a dead one does not hold up the event loop.
+   * Serialised `{ json, mergeRanks, tokens, merges }`, shared with the worker: handing over a vocabulary of objects would take
+   * a tenth of a second, and the worker that replaces a dead one must not hold up the event loop.
    */
-  readonly #spec: Buffer;
+  readonly #spec: SharedArrayBuffer;
   readonly #jobs = new Map<number, Job>();
+  /** Started by the first long text: it takes memory. */
   #worker: Worker | null = null;
   #nextJob = 0;
   #closed = false;
 
   constructor(spec: TokenizerSpec) {
     const { json, mergeRanks, merges } = spec;
-    this.#spec = serialize({ json, mergeRanks, merges, ...(merges && { tokens: spec.tokens }) });
-    this.#worker = this.#start();
+    const bytes = serialize({
+      json,
+      mergeRanks,
+      ...(merges && { merges: joined(merges), tokens: joined(spec.tokens) }),
+    });
+    this.#spec = new SharedArrayBuffer(bytes.length);
+    new Uint8Array(this.#spec).set(bytes);
   }
 
   /**
@@ -133,6 +141,13 @@ export class EncoderPool {
     this.#jobs.clear();
     for (const job of jobs) job.reject(error);
   }
+}
+
+/** Strings as one, with the place where each ends. A missing one becomes empty. */
+function joined(strings: readonly (string | undefined)[]): { text: string; ends: Int32Array } {
+  let end = 0;
+  const ends = Int32Array.from(strings, (text) => (end += text?.length ?? 0));
+  return { text: strings.join(""), ends };
 }
 
 function shuttingDown(): SglangError {

@@ -27,8 +27,8 @@ export function loadTokenizer(source: TokenizerSource): HfTokenizer {
 }
 
 /**
- * A thread that encodes texts too long for the event loop. Handing it the vocabulary takes about 0.1 s of the calling
- * thread, once: create it when the model is loaded. The thread builds its tokenizer at the first long text.
+ * A thread that encodes texts too long for the event loop. The vocabulary is put in a form for it here, which
+ * takes a few hundredths of a second: create it when the model is loaded. The first long text starts the thread.
  */
 export function createEncoderPool(source: TokenizerSource): EncoderPool {
   return new EncoderPool(specOf(source));

@@ -35,7 +35,7 @@ export function createPieces(spec: TokenizerSpec): Pieces {
   const rule = tokenRule(spec.json.decoder);
   const added = new Map(spec.added.map((token) => [token.id, token]));
   const byteLevel = isType(spec.json.decoder, "ByteLevel");
-  const cache = new Array<Uint8Array | undefined>(spec.tokens.length);
+  const known = new ByteLists(spec.tokens.length);
   const compute = (id: number, first: boolean): Uint8Array => {
     const token = spec.tokens[id];
     if (token === undefined) return new Uint8Array(0);
@@ -45,17 +45,48 @@ export function createPieces(spec: TokenizerSpec): Pieces {
   };
   return {
     bytes: (id) => {
-      const known = cache[id];
-      if (known !== undefined) return known;
-      const bytes = compute(id, false);
-      if (id in spec.tokens) cache[id] = bytes;
-      return bytes;
+      const bytes = known.get(id);
+      if (bytes !== undefined) return bytes;
+      return id in spec.tokens ? known.put(id, compute(id, false)) : compute(id, false);
     },
     firstBytes: (id) => compute(id, true),
     stripSpaces: rule.stripSpaces,
     isSpecial: (id) => added.get(id)?.special === true,
     cleanUp: spec.cleanUp,
   };
+}
+
+/** Bytes by id, one array for all: one object each would weigh twenty times the bytes. */
+class ByteLists {
+  #all = new Uint8Array(1 << 16);
+  #size = 0;
+  /** Where the bytes of an id begin, -1 = not there yet. */
+  readonly #starts: Int32Array;
+  readonly #lengths: Int32Array;
+
+  constructor(ids: number) {
+    this.#starts = new Int32Array(ids).fill(-1);
+    this.#lengths = new Int32Array(ids);
+  }
+
+  get(id: number): Uint8Array | undefined {
+    const start = this.#starts[id];
+    if (start === undefined || start < 0) return undefined;
+    return this.#all.subarray(start, start + (this.#lengths[id] as number));
+  }
+
+  put(id: number, bytes: Uint8Array): Uint8Array {
+    if (this.#size + bytes.length > this.#all.length) {
+      const grown = new Uint8Array(2 * (this.#size + bytes.length));
+      grown.set(this.#all);
+      this.#all = grown;
+    }
+    this.#all.set(bytes, this.#size);
+    this.#starts[id] = this.#size;
+    this.#lengths[id] = bytes.length;
+    this.#size += bytes.length;
+    return bytes;
+  }
 }
 
 function tokenRule(decoder: unknown): TokenRule {
