@@ -1,6 +1,9 @@
 // The door of the addon: every function of src/native/addon.ts, its argument checks, and the table that exports them.
 // Longer than other files so that the whole surface can be read in one place; the work is done elsewhere.
 #include <algorithm>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "checksum.h"
 #include "cpu_info.h"
@@ -52,6 +55,14 @@ napi_value CpuInfoOf(napi_env env, napi_callback_info) {
   set(env, object, "features", features);
   set(env, object, "cores", make_number(env, cpu.cores));
   return object;
+}
+
+// Pages that malloc keeps after large structures were freed go back to the system.
+napi_value TrimHeap(napi_env, napi_callback_info) {
+#ifdef __GLIBC__
+  malloc_trim(0);
+#endif
+  return nullptr;
 }
 
 bool runs_here(const Tier& tier) { return tier.table && tier.supported(); }
@@ -792,6 +803,7 @@ NAPI_MODULE_INIT() {
     napi_callback function;
   } table[] = {
       {"cpuInfo", CpuInfoOf},
+      {"trimHeap", TrimHeap},
       {"tiers", Tiers},
       {"createRuntime", CreateRuntime},
       {"runtimeInfo", RuntimeInfo},

@@ -8,7 +8,7 @@ namespace sgl {
 struct CpuInfo {
   std::string model;                  // "unknown" when the system does not say
   std::vector<std::string> features;  // the ones that matter to kernels, of those this CPU has
-  int cores = 1;                      // logical CPUs this process may use: affinity and cgroup quota considered
+  int cores = 1;                      // logical CPUs this process may run on
 };
 CpuInfo cpu_info();
 

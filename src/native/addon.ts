@@ -200,7 +200,10 @@ export interface PlanTimings {
 }
 
 export interface NativeAddon {
+  /** `cores`: logical CPUs this process may run on; quotas of control groups are not looked at. */
   cpuInfo(): { model: string; features: string[]; cores: number };
+  /** Gives memory that the C heap keeps for later back to the system, where the C library can. */
+  trimHeap(): void;
   tiers(): TierInfo[];
   /** @param tier a name from tiers(), or null for the best supported. @param nice added to the niceness of pool threads. */
   createRuntime(options: { threads: number; tier: string | null; nice: number }): NativeRuntime;

@@ -2,6 +2,7 @@
  * From a model's name to the parts of an engine: fetch, open, check against memory, pack, size the KV pool, plan.
  * On any failure what was made so far is freed.
  */
+
 import { readFile } from "node:fs/promises";
 import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
@@ -25,6 +26,7 @@ import type { EngineParts } from "./engine.js";
 import { availableMemory } from "./memory.js";
 import { asMemoryError, checkWeightsFit, planKvPages } from "./memory-plan.js";
 import { NativeRunner } from "./native-runner.js";
+import { usableCores } from "./usable-cores.js";
 import { cachedVocabulary, vocabularyFolder } from "./vocabulary-cache.js";
 
 /** Rows of logits held at once; more rows in a step are computed block by block. */
@@ -105,12 +107,13 @@ async function vocabularyOf(
 
 /**
  * Loading leaves tens of megabytes of garbage among the vocabulary. Collected now, nobody waits for it; left to V8 it is a
- * pause of as many milliseconds in the middle of somebody's stream.
+ * pause of as many milliseconds in the middle of somebody's stream. What the C heap has kept of it goes back too.
  */
 function collectGarbage(): void {
   setFlagsFromString("--expose-gc");
   const collect: unknown = runInNewContext("globalThis.gc");
   if (typeof collect === "function") collect();
+  loadAddon().trimHeap();
 }
 
 /** Refuses a catalog model that this version cannot serve before it is downloaded. */
@@ -143,7 +146,7 @@ async function partsOf(
   const addon = loadAddon();
   const runtime = addon.createRuntime({
     // Not Node's count of cores: that one does not know a container's CPU quota.
-    threads: config.threads ?? Math.min(addon.cpuInfo().cores, MAX_THREADS),
+    threads: config.threads ?? Math.min(usableCores(addon.cpuInfo().cores), MAX_THREADS),
     tier: forcedTier(addon),
     nice: POOL_NICENESS,
   });
