@@ -1,5 +1,5 @@
-// `npm run test:asan`: the native tests under AddressSanitizer and UndefinedBehaviorSanitizer, then the thread pool
-// under ThreadSanitizer. Linux with g++ or clang. Arguments go to vitest, e.g. a test file.
+// `npm run test:asan`: the native tests under AddressSanitizer and UndefinedBehaviorSanitizer, then what
+// threads compute together under ThreadSanitizer. Linux with g++ or clang. Arguments go to vitest, e.g. a test file.
 import { spawnSync } from "node:child_process";
 import { existsSync, mkdirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
@@ -57,9 +57,24 @@ run(
 
 const folder = join(root, "native/build/tsan");
 mkdirSync(folder, { recursive: true });
-const program = join(folder, "pool_test");
-run("Building the pool test with ThreadSanitizer", compiler, [
-  ...["-std=c++17", "-O1", "-g", "-Wall", "-Wextra", "-fsanitize=thread", "-pthread"],
-  ...["native/test/pool_test.cc", "native/src/thread_pool.cc", "-o", program],
-]);
-run("The pool under ThreadSanitizer", program, [], { TSAN_OPTIONS: "halt_on_error=1" });
+for (const [name, sources] of [
+  ["pool_test", ["thread_pool"]],
+  ["race_test", ["thread_pool", "checksum", "pack", "quant", "sampler", "tiers/portable"]],
+]) {
+  const program = join(folder, name);
+  run(`Building ${name} with ThreadSanitizer`, compiler, [
+    ...[
+      "-std=gnu++17",
+      "-O1",
+      "-g",
+      "-Wall",
+      "-Wextra",
+      "-Wno-psabi",
+      "-ffp-contract=off",
+      "-fsanitize=thread",
+      "-pthread",
+    ],
+    ...[`native/test/${name}.cc`, ...sources.map((source) => `native/src/${source}.cc`), "-o", program],
+  ]);
+  run(`${name} under ThreadSanitizer`, program, [], { TSAN_OPTIONS: "halt_on_error=1" });
+}

@@ -1,6 +1,4 @@
 /** /openapi.json and /docs. Schemas are the ones that check requests; nothing is fetched from elsewhere. */
-import swagger from "@fastify/swagger";
-import swaggerUi from "@fastify/swagger-ui";
 import type { FastifyInstance, FastifySchema } from "fastify";
 import { z } from "zod";
 import { VERSION } from "./version.js";
@@ -31,6 +29,10 @@ export function describeRoute(tag: keyof typeof TAGS, summary: string, body?: z.
 
 /** Must run before the routes are registered: it sees them through a hook. */
 export async function registerOpenApi(app: FastifyInstance): Promise<void> {
+  const [{ default: swagger }, { default: swaggerUi }] = await Promise.all([
+    import("@fastify/swagger"),
+    import("@fastify/swagger-ui"),
+  ]);
   await app.register(swagger, {
     // A wildcard has no name, and OpenAPI wants one.
     transform: ({ schema, url }) => ({ schema, url: url.replace("*", ":id") }),

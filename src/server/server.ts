@@ -8,7 +8,7 @@
  */
 import { randomUUID } from "node:crypto";
 import type { AddressInfo } from "node:net";
-import Fastify, { type FastifyBaseLogger, type FastifyInstance, LogController } from "fastify";
+import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { SglangError } from "../core/errors.js";
 import { logger as coreLogger, type Logger } from "../core/logger.js";
 import { EngineMetrics } from "../core/metrics.js";
@@ -88,6 +88,8 @@ async function build(options: ServerOptions): Promise<{ app: FastifyInstance; co
     startedAt: Math.floor(Date.now() / 1000),
     phase: "ready",
   };
+  // Loaded when a server is made: programs that only generate need not wait for it.
+  const { default: Fastify, LogController } = await import("fastify");
   const app = Fastify({
     loggerInstance: logger as unknown as FastifyBaseLogger,
     logController: new LogController({ disableRequestLogging: true }),
