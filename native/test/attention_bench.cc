@@ -216,6 +216,10 @@ int main(int argc, char** argv) {
   const int threads = argc > 2 ? atoi(argv[2]) : 1;
   ThreadPool threads_pool(threads, 0);
   pool = &threads_pool;
+  if (argc > 3 && std::string(argv[3]) == "pool") {
+    sharing_out();
+    return 0;
+  }
   for (int i = 0; i < threads; i++) scratch.push_back((uint8_t*)aligned_alloc(64, kScratchBytes));
   printf("{\"tier\": \"%s\", \"threads\": %d}\n", table->name, threads);
   printf("{\"limit\": \"dram\", \"by\": \"reading 256 MiB per thread\", \"rate\": %.2f}\n", roofline::read_bandwidth(threads_pool, (size_t)256 << 20, 1));
