@@ -1,4 +1,4 @@
-// `npm run bench:kernels [-- --model NAME] [--threads N] [--tier NAME] [--rounds N]`: what the machine can do at most, every
+// `npm run bench:kernels [-- --model NAME] [--threads N] [--tier NAME] [--rounds N] [--numerics MODE]`: what the machine can do at most, every
 // kernel against it, and where a step of a real model spends its time. Needs a C++ compiler ($CXX, default g++).
 // Prints tables and writes bench/results/kernels-TIER.json.
 import { spawnSync } from "node:child_process";
@@ -6,6 +6,7 @@ import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import { DEFAULT_ENGINE_CONFIG } from "../dist/runtime/config.js";
 import { printTable, writeResults } from "./record.mjs";
 import { profileSteps } from "./step-profile.mjs";
 
@@ -15,6 +16,7 @@ const { values } = parseArgs({
     threads: { type: "string", default: String(availableParallelism()) },
     tier: { type: "string", default: "" },
     rounds: { type: "string", default: "5" },
+    numerics: { type: "string", default: DEFAULT_ENGINE_CONFIG.numerics },
     formats: { type: "string", default: "Q5_0,Q8_0,Q4_0" },
   },
 });
@@ -88,8 +90,9 @@ printTable([
 ]);
 
 const rounds = Number(values.rounds);
-const steps = await profileSteps({ model: values.model, threads, tier, rounds });
-console.log(`\nsteps of ${values.model}, greedy, ms:`);
+const { numerics } = values;
+const steps = await profileSteps({ model: values.model, threads, tier, rounds, numerics });
+console.log(`\nsteps of ${values.model}, numerics ${numerics}, greedy, ms:`);
 const parts = [...new Set(steps.cases.flatMap((step) => step.parts.map(({ name }) => name)))].filter((name) =>
   steps.cases.some((step) => step.parts.some((part) => part.name === name && part.share >= 0.005)),
 );
@@ -119,6 +122,7 @@ const sampled = await profileSteps({
   threads,
   tier,
   rounds,
+  numerics,
   sampling,
   cases: [{ name: "B=32, context 128, sampled", batch: 32, tokens: 1, context: 128 }],
 });
@@ -131,6 +135,7 @@ writeResults(`kernels-${tier}`, `npm run bench:kernels -- ${process.argv.slice(2
   model: values.model,
   tier,
   threads,
+  numerics,
   limits,
   kernels,
   pool,

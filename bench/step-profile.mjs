@@ -21,6 +21,7 @@ export async function profileSteps({
   threads,
   tier = null,
   kvDtype = "f16",
+  numerics = "f32",
   rounds = 5,
   cases = CASES,
   sampling = {},
@@ -41,6 +42,7 @@ export async function profileSteps({
       kvPages: perSequence * c.batch,
       pageSize: PAGE,
       kvDtype,
+      numerics,
     });
     const sequences = Array.from({ length: c.batch }, (_, s) => ({
       start: c.context,
