@@ -44,7 +44,7 @@ function writer() {
 type Kit = ReturnType<typeof writer>;
 
 const cases: [string, (kit: Kit) => void, string][] = [
-  ["an unknown opcode", ({ p }) => p.op(10 as Opcode), "instruction 0: unknown opcode 10"],
+  ["an unknown opcode", ({ p }) => p.op(99 as Opcode), "instruction 0: unknown opcode 99"],
   [
     "a buffer that is not there",
     ({ p, b }) => p.op(Opcode.Add, b.x16, b.x16, 99),
