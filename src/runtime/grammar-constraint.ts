@@ -2,13 +2,8 @@
  * The grammar of one answer, step by step: which tokens may come next, and what each token that came makes of it.
  * The matcher stays with its request through retraction: it has read exactly the request's output.
  */
-import {
-  type CompiledGrammar,
-  forcedTokens,
-  type Matcher,
-  type TextEncoding,
-  type Vocabulary,
-} from "../grammar/index.js";
+import type { CompiledGrammar, Matcher, TextEncoding, Vocabulary } from "../grammar/index.js";
+import { CONTEXT_TOKENS, ForcedText } from "./forced-text.js";
 import type { TokenMask } from "./mask-table.js";
 import type { ReqConstraint } from "./request.js";
 
@@ -31,20 +26,13 @@ export interface GrammarConstraintOptions {
   promptIds: readonly number[];
 }
 
-/** Tokens before forced text that decide how it is written. */
-const CONTEXT_TOKENS = 4;
-/** Longest draft: beyond it a wrong guess costs more than a right one saves. */
-const MAX_DRAFT = 32;
-/** Drafts remembered per grammar. */
-const MAX_DRAFTS = 4096;
-/** By grammar, then by configuration and the tokens before: the same keys are written again and again. */
-const drafts = new WeakMap<CompiledGrammar, Map<string, readonly number[]>>();
 const NO_TOKENS: readonly number[] = [];
 /** Masks of one token that are kept. */
 const MAX_SINGLE = 512;
 
 export class GrammarConstraint implements ReqConstraint {
   readonly #matcher: Matcher;
+  readonly #forcedText: ForcedText;
   readonly #options: GrammarConstraintOptions;
   /** The last tokens, the prompt's among them. */
   #context: readonly number[];
@@ -52,6 +40,7 @@ export class GrammarConstraint implements ReqConstraint {
 
   constructor(grammar: CompiledGrammar, options: GrammarConstraintOptions) {
     this.#matcher = grammar.matcher({ maxBlankTokens: MAX_BLANK_TOKENS });
+    this.#forcedText = ForcedText.of(grammar);
     this.#options = options;
     this.#context = options.promptIds.slice(-CONTEXT_TOKENS);
   }
@@ -63,7 +52,7 @@ export class GrammarConstraint implements ReqConstraint {
     const before = matcher.length;
     for (const id of ahead) matcher.acceptToken(id);
     const mask = matcher.mask(closeOnBudget ? maxNewTokens - count : undefined);
-    const next = forced ? this.#expected([...this.#context, ...ahead].slice(-CONTEXT_TOKENS))[0] : undefined;
+    const next = forced ? this.#asTokenizer([...this.#context, ...ahead].slice(-CONTEXT_TOKENS))[0] : undefined;
     matcher.rollback(matcher.length - before);
     // A budget may have no room for the tokenizer's way to write it.
     if (next !== undefined && ((mask[next >> 5] as number) >>> (next & 31)) & 1) return onlyMask(matcher.grammar, next);
@@ -71,34 +60,23 @@ export class GrammarConstraint implements ReqConstraint {
   }
 
   draft(ids: Int32Array): readonly number[] {
-    if (!this.#options.drafts) return NO_TOKENS;
-    return this.#expected(Array.from(ids.subarray(Math.max(0, ids.length - CONTEXT_TOKENS))));
+    const { drafts, forced, tokenizer } = this.#options;
+    if (!drafts) return NO_TOKENS;
+    const context = Array.from(ids.subarray(Math.max(0, ids.length - CONTEXT_TOKENS)));
+    return forced ? this.#asTokenizer(context) : this.#forcedText.guess(this.#matcher, tokenizer, context);
   }
 
   accept(id: number): void {
     this.#count++;
     this.#context = [...this.#context, id].slice(-CONTEXT_TOKENS);
+    if (this.#options.drafts) this.#forcedText.observe(this.#matcher.configuration, id);
     if (!this.#matcher.acceptToken(id)) {
       throw new Error(`Token ${id} was sampled, but the request's grammar does not allow it.`);
     }
   }
 
-  /** The tokens in which the tokenizer would write what the grammar forces after `context`; often none. */
-  #expected(context: readonly number[]): readonly number[] {
-    const { grammar, configuration } = this.#matcher;
-    if (configuration < 0 || grammar.automaton.forcedByte(configuration) < 0) return NO_TOKENS;
-    let known = drafts.get(grammar);
-    if (!known || known.size >= MAX_DRAFTS) {
-      known = new Map();
-      drafts.set(grammar, known);
-    }
-    const key = `${configuration} ${context.join(" ")}`;
-    let draft = known.get(key);
-    if (!draft) {
-      draft = forcedTokens(this.#matcher, this.#options.tokenizer, context).slice(0, MAX_DRAFT);
-      known.set(key, draft);
-    }
-    return draft;
+  #asTokenizer(context: readonly number[]): readonly number[] {
+    return this.#forcedText.byTokenizer(this.#matcher, this.#options.tokenizer, context);
   }
 }
 
