@@ -14,6 +14,8 @@ namespace {
 
 constexpr int kMaxThreads = 256;
 constexpr int kMaxInt = INT32_MAX;
+// Of a layer's keys and values, what comes in small pages: a few thousand positions of a small model.
+constexpr size_t kSmallPagesPerLayer = size_t{2} << 20;
 // Bytes of logits that one step may return: a test's convenience, not a way to run out of memory.
 constexpr uint64_t kMaxReturnBytes = uint64_t{4} << 30;
 
@@ -446,6 +448,9 @@ napi_value CreateKvPool(napi_env env, napi_callback_info info) {
   const double bytes = 1.0 * layers * kv_heads * pages * static_cast<double>(kv->layout.page_bytes());
   if (bytes > 0x1p46 || !kv->memory.allocate(kv->layout.total_bytes()))
     return throw_error(env, "out of memory: a KV pool of " + describe(env, make_number(env, bytes)) + " bytes could not be allocated");
+  // Pages of low numbers are used first: with huge pages the first token would take two megabytes of every layer.
+  const size_t layer_bytes = kv->layout.total_bytes() / static_cast<size_t>(layers);
+  for (int layer = 0; layer < layers; layer++) kv->memory.use_small_pages(static_cast<size_t>(layer) * layer_bytes, std::min(layer_bytes, kSmallPagesPerLayer));
   return make_handle(env, std::move(kv));
 }
 

@@ -1,6 +1,9 @@
 #include "memory.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
+
+#include <algorithm>
 
 namespace sgl {
 namespace {
@@ -25,6 +28,17 @@ bool Memory::allocate(size_t bytes) {
   if (huge) (void)madvise(data_, bytes, MADV_HUGEPAGE);
 #endif
   return true;
+}
+
+void Memory::use_small_pages(size_t offset, size_t count) {
+#ifdef MADV_NOHUGEPAGE
+  const size_t page = static_cast<size_t>(sysconf(_SC_PAGESIZE));
+  const size_t begin = (offset + page - 1) / page * page, end = std::min(offset + count, bytes_) / page * page;
+  if (begin < end) (void)madvise(data_ + begin, end - begin, MADV_NOHUGEPAGE);
+#else
+  (void)offset;
+  (void)count;
+#endif
 }
 
 Memory::~Memory() {

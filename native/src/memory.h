@@ -16,6 +16,9 @@ class Memory {
   // Call once. bytes = 0 gives an empty block.
   bool allocate(size_t bytes);
 
+  // Advice: bytes [offset, offset + count) come in small pages, so that little of them takes little memory.
+  void use_small_pages(size_t offset, size_t count);
+
   uint8_t* data() const { return data_; }
   float* floats() const { return reinterpret_cast<float*>(data_); }
   size_t bytes() const { return bytes_; }

@@ -145,8 +145,11 @@ export class EncoderPool {
 
 /** Strings as one, with the place where each ends. A missing one becomes empty. */
 function joined(strings: readonly (string | undefined)[]): { text: string; ends: Int32Array } {
-  let end = 0;
-  const ends = Int32Array.from(strings, (text) => (end += text?.length ?? 0));
+  const ends = new Int32Array(strings.length);
+  for (let i = 0, end = 0; i < strings.length; i++) {
+    end += strings[i]?.length ?? 0;
+    ends[i] = end;
+  }
   return { text: strings.join(""), ends };
 }
 

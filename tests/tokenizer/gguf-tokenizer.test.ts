@@ -28,6 +28,16 @@ describe("a byte-level vocabulary", () => {
     for (let id = 0; id < fromGguf.vocabSize; id++) expect(fromGguf.tokenBytes(id)).toEqual(fromJson.tokenBytes(id));
   });
 
+  it("keeps the bytes of all tokens in one array", () => {
+    const tokenizer = loadTokenizer(byteLevelGguf());
+    const ids = Array.from({ length: tokenizer.vocabSize }, (_, id) => id).filter((id) => !tokenizer.isSpecial(id));
+    const first = ids.map((id) => [...tokenizer.tokenBytes(id)]);
+    const again = ids.map((id) => tokenizer.tokenBytes(id));
+    expect(again.map((bytes) => [...bytes])).toEqual(first);
+    const buffers = new Set(again.filter((_, i) => ids[i] !== TOOL).map(({ buffer }) => buffer));
+    expect(buffers.size).toBe(1);
+  });
+
   it("finds control and user-defined tokens in the text; only control tokens are special", () => {
     const tokenizer = loadTokenizer(byteLevelGguf());
     expect(tokenizer.encode("<|start|><tool><|end|>")).toEqual([START, TOOL, END]);
