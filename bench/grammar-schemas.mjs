@@ -3,7 +3,8 @@
 const PATTERNS = ["^[a-z]{1,4}$", "^a", "z$", "\\d+", "^(ab|cd)*$", "^[^x]*$", "b|c", "^.{2,3}$", "^\\p{Lu}", "\\S"];
 /** Without `email` and `uri`, of which ajv refuses what their RFCs allow: hosts without a dot, empty paths. */
 const FORMATS = ["date", "time", "date-time", "uuid", "ipv4", "ipv6", "hostname", "json-pointer", "duration"];
-const NAMES = ["a", "b", "c", "ab", "name", "", "x y", "ä", "n1", '"q"', "a/b"];
+/** Without "", which ajv takes for present when it is required. */
+const NAMES = ["a", "b", "c", "ab", "name", "x y", "ä", "n1", '"q"', "a/b"];
 const VALUES = [0, 1, -1, 1.5, 100, "a", "b", "ab", "", "ü", true, false, null, [], {}, [1], { a: 1 }, ["a", null]];
 
 /** @param random numbers in [0, 1) */
@@ -103,4 +104,37 @@ export function randomSchema(random, depth = 3) {
     }
     return { ...beside, anyOf: list() };
   }
+}
+
+const TEXTS = [
+  "",
+  "a",
+  "ab",
+  "abc",
+  "b",
+  "c",
+  "z",
+  "1",
+  "12",
+  "a1",
+  "Ab",
+  "ü",
+  "x y",
+  "cd",
+  "abab",
+  "2020-01-01",
+  "1.2.3.4",
+  "a long text",
+];
+const NUMBERS = [-20, -9, -1, 0, 0.5, 1, 1.5, 2, 3, 5, 7, 10, 14, 15, 20, 21, 35, 100, 2.25];
+
+/** A value that such schemas may or may not take. */
+export function randomValue(random, depth = 3) {
+  const pick = (list) => list[Math.floor(random() * list.length)];
+  const kind = random();
+  if (kind < 0.25) return pick(TEXTS);
+  if (kind < 0.45 || depth === 0) return pick(NUMBERS);
+  if (kind < 0.6) return pick([true, false, null]);
+  const several = Array.from({ length: Math.floor(random() * 4) }, () => randomValue(random, depth - 1));
+  return kind < 0.78 ? several : Object.fromEntries(several.map((value) => [pick(NAMES), value]));
 }
