@@ -58,7 +58,7 @@ printTable([
   ]),
 ]);
 
-const { pool } = lines.find((line) => "pool" in line);
+const { pool } = JSON.parse(program("pool_bench", String(threads))[0]);
 console.log(
   `\npool: ${pool.emptyRunMicroseconds.toFixed(1)} us per run of empty chunks; with one more busy thread than cores ${(100 * pool.lossWithOneMoreBusyThread).toFixed(0)} % slower`,
 );

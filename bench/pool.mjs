@@ -16,10 +16,9 @@ const script = join(here, "../native/test/run.sh");
 
 /** @param {string[]} before a command that runs the program, e.g. taskset */
 function measure(threads, before = []) {
-  const [command, ...args] = [...before, "sh", script, "", String(threads), "pool"];
-  const run = spawnSync(command, args, { encoding: "utf8", env: { ...process.env, PROGRAM: "attention_bench" } });
-  if (run.status !== 0)
-    throw new Error(`attention_bench ended with exit code ${run.status}:\n${run.stderr.slice(-2000)}`);
+  const [command, ...args] = [...before, "sh", script, String(threads)];
+  const run = spawnSync(command, args, { encoding: "utf8", env: { ...process.env, PROGRAM: "pool_bench" } });
+  if (run.status !== 0) throw new Error(`pool_bench ended with exit code ${run.status}:\n${run.stderr.slice(-2000)}`);
   return JSON.parse(run.stdout.trim().split("\n").at(-1)).pool;
 }
 const medians = (rounds) =>
@@ -47,17 +46,22 @@ const asLarge = hasTaskset ? repeat(() => measure(1, bound)) : null;
 const tooLarge = hasTaskset ? repeat(() => measure(Math.max(2, cores), bound)) : null;
 
 printTable([
-  ["", "threads", "us per empty run", "with one busy thread more"],
+  ["", "threads", "us per empty run", "work lost to one more busy thread"],
   [
     "all cores",
-    threads,
+    String(threads),
     crowded.emptyRunMicroseconds.toFixed(2),
-    `${(100 * crowded.lossWithOneMoreBusyThread).toFixed(0)} % slower`,
+    `${(100 * crowded.lossWithOneMoreBusyThread).toFixed(0)} % lost`,
   ],
   ...(hasTaskset
     ? [
-        ["bound to one core", boundThreads, asLarge.emptyRunMicroseconds.toFixed(2), "-"],
-        ["bound to one core, too many threads", Math.max(2, cores), tooLarge.emptyRunMicroseconds.toFixed(2), "-"],
+        ["bound to one core", String(boundThreads), asLarge.emptyRunMicroseconds.toFixed(2), "-"],
+        [
+          "bound to one core, too many threads",
+          String(Math.max(2, cores)),
+          tooLarge.emptyRunMicroseconds.toFixed(2),
+          "-",
+        ],
       ]
     : [["bound to one core", "-", "taskset was not found", "-"]]),
 ]);

@@ -176,34 +176,6 @@ void sampling() {
   each("exp_sum", 8, [&](const float* x, float* y) { sink = sink + table->exp_sum(y, x, kVocab, 10, 1.25f, nullptr); });
 }
 
-// The pool: what handing out work costs, and what is left of it when one more thread than there are cores is busy. A run
-// is 64 chunks of about 20 us, as an instruction's are.
-void sharing_out() {
-  const auto chunk = [](int units) {
-    volatile float x = 1;
-    for (int i = 0; i < units * 1000; i++) x = x * 0.999f + 0.001f;
-  };
-  const auto runs = [&](int n, int units) {
-    return median_of(7, [&] {
-      for (int run = 0; run < n; run++) pool->parallel_for(64, 1, [&](int begin, int end, int) { for (int i = begin; i < end; i++) chunk(units); });
-    });
-  };
-  const double empty = runs(2000, 0) / 2000;
-  const double alone = runs(100, 5);
-  std::atomic<bool> stop{false};
-  std::vector<std::thread> busy;
-  const int extra = std::max(1, (int)std::thread::hardware_concurrency() - pool->threads() + 1);
-  for (int i = 0; i < extra; i++)
-    busy.emplace_back([&] {
-      while (!stop) {
-      }
-    });
-  const double crowded = runs(100, 5);
-  stop = true;
-  for (auto& thread : busy) thread.join();
-  printf("{\"pool\": {\"emptyRunMicroseconds\": %.2f, \"lossWithOneMoreBusyThread\": %.3f}}\n", empty * 1e6, 1 - alone / crowded);
-}
-
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -216,10 +188,6 @@ int main(int argc, char** argv) {
   const int threads = argc > 2 ? atoi(argv[2]) : 1;
   ThreadPool threads_pool(threads, 0);
   pool = &threads_pool;
-  if (argc > 3 && std::string(argv[3]) == "pool") {
-    sharing_out();
-    return 0;
-  }
   for (int i = 0; i < threads; i++) scratch.push_back((uint8_t*)aligned_alloc(64, kScratchBytes));
   printf("{\"tier\": \"%s\", \"threads\": %d}\n", table->name, threads);
   printf("{\"limit\": \"dram\", \"by\": \"reading 256 MiB per thread\", \"rate\": %.2f}\n", roofline::read_bandwidth(threads_pool, (size_t)256 << 20, 1));
@@ -235,6 +203,5 @@ int main(int argc, char** argv) {
   prefill(KvDtype::f16, 2048, 16);
   row_ops();
   sampling();
-  sharing_out();
   return 0;
 }

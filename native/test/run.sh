@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds and runs the kernel tests: test/run.sh [tier]; with PROGRAM=kernels_bench or attention_bench those. Objects go to build/kernels; only changed files are compiled.
+# Builds and runs the kernel tests: test/run.sh [tier]; with PROGRAM=kernels_bench, attention_bench or pool_bench those. Objects go to build/kernels; only changed files are compiled.
 # CXX and CXXFLAGS are respected, e.g. CXXFLAGS="-O1 -g -fsanitize=address,undefined".
 set -e
 cd "$(dirname "$0")/.."
@@ -12,13 +12,17 @@ case $(${CXX:-g++} -dumpmachine) in
   *) tiers="avx2 avx512" ;;
 esac
 changed=$(find src test -name '*.h' -newer "$out/stamp" -o -name '*.inl' -newer "$out/stamp" 2>/dev/null || echo all)
-for name in thread_pool checksum quant pack dispatch tiers/portable $(printf 'tiers/%s ' $tiers); do
+program=${PROGRAM:-kernels_test}
+case $program in
+  pool_bench) sources=thread_pool ;;
+  *) sources="thread_pool checksum quant pack dispatch tiers/portable $(printf 'tiers/%s ' $tiers)" ;;
+esac
+for name in $sources; do
   source=src/$name.cc
   object="$out/$(basename "$source" .cc).o"
   if [ ! -f "$object" ] || [ "$source" -nt "$object" ] || [ -n "$changed" ]; then ${CXX:-g++} $flags -c "$source" -o "$object"; fi
   objects="$objects $object"
 done
-touch "$out/stamp"
-program=${PROGRAM:-kernels_test}
+[ "$program" = pool_bench ] || touch "$out/stamp"
 ${CXX:-g++} $flags "test/$program.cc" $objects -pthread -o "$out/$program"
 exec "$out/$program" "$@"
