@@ -14,19 +14,28 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 
 /** Files of native/src/tiers whose functions are looked at. The portable tier has no vector registers to run out of. */
 const TIERS = /^(?!portable)\w+\.cc$/;
-/** Functions with loops over all of a product or of the positions: where the time of a step goes. */
+/** Functions with loops over all of a product, of the positions, of a row: where the time of a step goes. */
 const HOT =
-  /\b(tile|direct|integer_tile|integer_direct\w*|fill_panel|fill_integer_panel|use_integer_panel|scores|values|attend\w*|exp_sum)\b/;
+  /^(tile|direct|direct_scores|direct_sums|attention_tile|integer_tile|integer_direct|fill_panel|fill_integer_panel|quantise|gated_act|rms_norm|row_max|exp_sum|checked_copy)\b/;
 /**
  * Vectors in the frame that an innermost loop may touch. The first entry that fits a function decides; what it is for stands
  * beside it. Everything else: none.
  */
 export const BUDGETS = [
   // Two tables, planes of high bits and the sums of up to eight rows: the frame holds what is read once per step.
-  { file: /^avx512\.cc$/, name: /^direct</, most: 20 },
+  { file: /^avx512/, name: /^direct</, most: 20 },
+  { file: /^avx512/, name: /^integer_direct<1/, most: 3 },
+  { file: /^avx512/, name: /^attention_tile/, most: 2 },
+  { file: /^avx512vnni/, name: /^integer_tile<1/, most: 8 },
   // Half the registers of AVX-512, and each vector of 16 takes two.
-  { file: /^avx2\.cc$/, name: /^direct</, most: 40 },
-  { file: /^avx2\.cc$/, name: /^exp_sum/, most: 6 },
+  { file: /^avx/, name: /^direct</, most: 40 },
+  { file: /^avx/, name: /^direct_s(cores|ums)/, most: 2 },
+  { file: /^avx/, name: /^attention_tile/, most: 23 },
+  { file: /^avx/, name: /^exp_sum/, most: 6 },
+  { file: /^avx/, name: /^(gated_act|fill_integer_panel)/, most: 1 },
+  { file: /^avx/, name: /^integer_direct<1/, most: 14 },
+  { file: /^avx/, name: /^integer_direct<2/, most: 8 },
+  { file: /^avxvnni/, name: /^integer_tile<1/, most: 57 },
   // Dot products without an instruction for them: products of pairs are kept in several registers per row.
   { file: /^avx512\.cc$/, name: /^integer_tile<1/, most: 160 },
   { file: /^avx512\.cc$/, name: /^integer_tile<2/, most: 62 },
@@ -88,13 +97,20 @@ export function functionsOf(symbols, disassembly) {
 }
 
 /** Without arguments and namespaces: `tile<6, 2>`. */
-const shortName = (name) =>
-  name
+function shortName(name) {
+  // Names that are too long for objdump stay mangled: the function, and its numbers in order.
+  const mangled = /^_ZN3sgl12_GLOBAL__N_1L?\d+([a-z_]+)I/.exec(name);
+  if (mangled !== null)
+    return `${mangled[1]}<${Array.from(name.matchAll(/L(?:NS_\w*?|i)E?(\d+)E/g), (m) => m[1])
+      .slice(0, 2)
+      .join(", ")}>`;
+  return name
     .replaceAll("(anonymous namespace)", "")
     .replace(/\(sgl::\w+\)/g, "")
     .replace(/\(.*$/, "")
     .replaceAll(/sgl::|::/g, "")
-    .replace(/^void /, "");
+    .replace(/^(?:void|bool|float|double|int) /, "");
+}
 
 function objdump(...args) {
   const done = spawnSync("objdump", args, { encoding: "utf8", maxBuffer: 1 << 30 });
