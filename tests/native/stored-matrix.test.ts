@@ -3,6 +3,7 @@ import { copyFileSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { DTYPES } from "../../src/core/dtype.js";
 import type { MatrixSource, NativeWeight } from "../../src/native/addon.js";
+import { addonPath } from "../../src/native/load.js";
 import { addon, noise, runtime, writeTemporary } from "./support.js";
 
 const rt = runtime();
@@ -82,7 +83,7 @@ describe("the layout of packed weights", () => {
   it("has a name that does not change from call to call, nor between two copies of the addon", () => {
     expect(addon.packedLayout()).toMatch(/^[0-9a-f]{16}$/);
     expect(addon.packedLayout()).toBe(addon.packedLayout());
-    const path = new URL("../../native/build/Release/sglang.node", import.meta.url).pathname;
+    const path = addonPath();
     const copy = writeTemporary(readFileSync(path)).replace(/\.bin$/, ".node");
     copyFileSync(path, copy);
     const other = { exports: {} as typeof addon };
