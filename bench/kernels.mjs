@@ -63,20 +63,22 @@ console.log(
   `\npool: ${pool.emptyRunMicroseconds.toFixed(1)} us per run of empty chunks; with one more busy thread than cores ${(100 * pool.lossWithOneMoreBusyThread).toFixed(0)} % slower`,
 );
 
+const PRECISION = { f32: "f32", exact: "s16", faithful: "s8" };
+const multiplies = values.numerics === "f32" ? "f32" : "int8";
 // "Q5_0   9728 x 896   |1: 9.1 GB/s 88% ... |32: 61 66%": few rows by the bytes of the weights, many by multiply-adds.
 const matrices = values.formats.split(",").flatMap((format) =>
-  program("kernels_bench", tier, String(threads), format).flatMap((line) => {
+  program("kernels_bench", tier, String(threads), format, PRECISION[values.numerics]).flatMap((line) => {
     const shape = /^(\S+)\s+(\d+) x (\d+)/.exec(line);
     if (shape === null) return [];
     return [...line.matchAll(/\|(\d+): ([\d.]+)( GB\/s)?/g)].map(([, m, rate, bytes]) => ({
       kernel: `${shape[1]} ${shape[2]} x ${shape[3]}`,
       m: Number(m),
       rate: Number(rate),
-      limit: bytes === undefined ? "f32" : "dram",
+      limit: bytes === undefined ? multiplies : "dram",
     }));
   }),
 );
-console.log("\nproducts, share of DRAM (m <= 8) or of the f32 peak:");
+console.log(`\nproducts, share of DRAM (m <= 8) or of the ${multiplies} peak:`);
 const batches = [...new Set(matrices.map(({ m }) => m))];
 printTable([
   ["matrix", ...batches.map((m) => `m=${m}`)],

@@ -15,7 +15,7 @@ namespace {
 
 #if defined(__x86_64__)
 struct X86Features {
-  bool avx2 = false, avx512 = false;
+  bool avx2 = false, avxvnni = false, avx512 = false, avx512vnni = false;
   X86Features() {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return;
@@ -29,16 +29,22 @@ struct X86Features {
     avx2 = ymm && fma && f16c && (b >> 5 & 1);
     const unsigned needed = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
     avx512 = avx2 && zmm && (b & needed) == needed;
+    avx512vnni = avx512 && (c >> 11 & 1);
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) avxvnni = avx2 && (a >> 4 & 1);
   }
 };
 const X86Features& features() {
   static const X86Features found;
   return found;
 }
+bool has_avx512vnni() { return features().avx512vnni; }
 bool has_avx512() { return features().avx512; }
+bool has_avxvnni() { return features().avxvnni; }
 bool has_avx2() { return features().avx2; }
 #else
+bool has_avx512vnni() { return false; }
 bool has_avx512() { return false; }
+bool has_avxvnni() { return false; }
 bool has_avx2() { return false; }
 #endif
 #if defined(__aarch64__) && defined(__linux__)
@@ -57,7 +63,9 @@ const char* numerics_name(Numerics numerics) {
 
 const Tier* tiers(int* count) {
   static const Tier all[] = {
+      {"avx512-vnni", avx512vnni_table(), has_avx512vnni, "AVX-512 F, BW, VL, DQ, VNNI, and AVX2, FMA, F16C"},
       {"avx512", avx512_table(), has_avx512, "AVX-512 F, BW, VL, DQ, and AVX2, FMA, F16C"},
+      {"avx-vnni", avxvnni_table(), has_avxvnni, "AVX-VNNI, AVX2, FMA, F16C"},
       {"avx2", avx2_table(), has_avx2, "AVX2, FMA, F16C"},
       {"neon-dotprod", neon_dotprod_table(), has_dotprod, "Armv8.2 dot products (asimddp)"},
       {"neon", neon_table(), always, "AArch64"},

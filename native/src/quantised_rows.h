@@ -17,9 +17,8 @@ enum class Precision : int { f32, s16, s8 };
 
 struct RowGroup {
   float scale;
-  float sum;        // of its 32 codes
-  int32_t negated;  // s8: two s16, -(sum of codes at k % 4 < 2) and -(sum of the others); s16: -(sum of codes)
-  int32_t first;    // the same over its first 16 codes
+  float sum;         // of its 32 codes
+  int32_t start[3];  // what sums of products with all 32 codes, the first 16 and the last 16 start from; the tier's own (dot_*.inl)
 };
 
 constexpr size_t code_bytes(Precision p) { return p == Precision::s16 ? 2 : 1; }

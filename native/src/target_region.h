@@ -9,6 +9,10 @@
   _Pragma("clang attribute push(__attribute__((target(\"avx2,fma,f16c\"))), apply_to = function)")
 #define SGL_AVX512_REGION \
   _Pragma("clang attribute push(__attribute__((target(\"avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq\"))), apply_to = function)")
+#define SGL_AVXVNNI_REGION \
+  _Pragma("clang attribute push(__attribute__((target(\"avx2,fma,f16c,avxvnni\"))), apply_to = function)")
+#define SGL_AVX512VNNI_REGION \
+  _Pragma("clang attribute push(__attribute__((target(\"avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni\"))), apply_to = function)")
 #define SGL_END_REGION _Pragma("clang attribute pop")
 // Before version 16 arm_neon.h has no dot products unless the whole file is compiled for them, as it is for Apple's.
 #if defined(__aarch64__) && (defined(__ARM_FEATURE_DOTPROD) || __clang_major__ >= 16)
@@ -17,6 +21,8 @@
 #else
 #define SGL_AVX2_REGION _Pragma("GCC target(\"avx2,fma,f16c\")")
 #define SGL_AVX512_REGION _Pragma("GCC target(\"avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq\")")
+#define SGL_AVXVNNI_REGION _Pragma("GCC target(\"avx2,fma,f16c,avxvnni\")")
+#define SGL_AVX512VNNI_REGION _Pragma("GCC target(\"avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni\")")
 #if defined(__aarch64__)
 #define SGL_DOTPROD_REGION _Pragma("GCC target(\"arch=armv8.2-a+dotprod\")")
 #endif

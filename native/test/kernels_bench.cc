@@ -1,5 +1,5 @@
-// Times the matmul kernels (attention_bench.cc has the others): GFLOP/s and the share of what registers alone can do, GB/s of packed weights
-// and the share of what a plain read of memory gives. kernels_bench [tier] [threads] [filter] [f32 | s16 | s8]
+// Times the matmul kernels (attention_bench.cc has the others): Gop/s and the share of what registers alone can do, GB/s of packed weights
+// and the share of what a plain read of memory gives. SHAPE=896x4864 times one shape, rows x columns. kernels_bench [tier] [threads] [filter] [f32 | s16 | s8]
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -15,13 +15,7 @@
 #include "../src/pack.h"
 #include "../src/packed_format.h"
 #include "../src/quant.h"
-
-#if defined(__x86_64__)
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#endif
-#include <immintrin.h>
-#endif
+#include "roofline.h"
 
 using namespace sgl;
 
@@ -110,51 +104,22 @@ void multiply(const PackedMatrix& w, const float* x, int m, float* y) {
   });
 }
 
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) double peak512() {
-  __m512 s[12];
-  for (auto& v : s) v = _mm512_set1_ps(1);
-  __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(1e-3f);
-  const int n = 2000000;
-  const double t = now();
-  for (int i = 0; i < n; i++) {
-#pragma GCC unroll 12
-    for (int j = 0; j < 12; j++) s[j] = _mm512_fmadd_ps(s[j], a, b);
-    asm volatile("" : "+v"(a), "+v"(b));
-  }
-  const double seconds = now() - t;
-  float total = 0;
-  for (auto& v : s) total += _mm512_reduce_add_ps(v);
-  volatile float sink = total;
-  (void)sink;
-  return 12.0 * 32 * n / seconds / 1e9;
-}
-__attribute__((target("avx2,fma"))) double peak256() {
-  __m256 s[12];
-  for (auto& v : s) v = _mm256_set1_ps(1);
-  __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-3f);
-  const int n = 2000000;
-  const double t = now();
-  for (int i = 0; i < n; i++) {
-#pragma GCC unroll 12
-    for (int j = 0; j < 12; j++) s[j] = _mm256_fmadd_ps(s[j], a, b);
-    asm volatile("" : "+x"(a), "+x"(b));
-  }
-  const double seconds = now() - t;
-  float total = 0;
-  for (auto& v : s) total += v[0];
-  volatile float sink = total;
-  (void)sink;
-  return 12.0 * 16 * n / seconds / 1e9;
-}
-#endif
-
+// Gop/s of multiply-adds from registers alone; 0 where unknown.
 double peak() {
-  double best = 0;
 #if defined(__x86_64__)
-  for (int i = 0; i < 5; i++) best = std::max(best, strcmp(table->name, "avx512") == 0 ? peak512() : strcmp(table->name, "avx2") == 0 ? peak256() : 0);
+  const bool wide = strncmp(table->name, "avx512", 6) == 0, vnni = strstr(table->name, "vnni") != nullptr;
+  double (*loop)() = wide ? roofline::f32_avx512 : roofline::f32_avx2;
+  if (precision != Precision::f32) loop = !vnni ? (wide ? nullptr : roofline::int8_avx2) : wide ? roofline::int8_vnni : roofline::int8_avxvnni;
+  if (loop == nullptr || strcmp(table->name, "portable") == 0) return 0;
+  double best = 0;
+  for (int i = 0; i < 5; i++) {
+    const double t = now(), work = loop();
+    best = std::max(best, work / (now() - t) / 1e9);
+  }
+  return best * threads / (precision == Precision::s16 && vnni ? 2 : 1);
+#else
+  return 0;
 #endif
-  return best * threads;
 }
 
 double read_bandwidth() {
@@ -230,7 +195,7 @@ int main(int argc, char** argv) {
   pool.start(threads);
   for (int i = 0; i < threads; i++) scratch.push_back((uint8_t*)aligned_alloc(64, kScratchBytes));
   const double top = peak(), memory = read_bandwidth();
-  printf("tier %s, %d threads: f32 peak %.0f GFLOP/s, memory read %.1f GB/s\n", table->name, threads, top, memory);
+  printf("tier %s, %d threads: %s peak %.0f Gop/s, memory read %.1f GB/s\n", table->name, threads, name, top, memory);
   const struct {
     GgmlType type;
     const char* name;
@@ -240,6 +205,8 @@ int main(int argc, char** argv) {
     if (strstr(filter, type.name) == nullptr && *filter != 0) continue;
     if (precision != Precision::f32 && block_shape(type.type).elements == 1) continue;
     for (const Shape s : {Shape{896, 896}, Shape{9728, 896}, Shape{896, 4864}, Shape{151936, 896}}) {
+      const char* only = getenv("SHAPE");
+      if (only != nullptr && std::to_string(s.rows) + "x" + std::to_string(s.columns) != only) continue;
       const Shape shape = {s.rows, block_shape(type.type).elements == 256 ? (s.columns + 255) / 256 * 256 : s.columns};
       // Copies until nothing but memory can hold them, as all layers of a model are.
       const size_t bytes = packed_layout(type.type).block_bytes(shape.columns) * (shape.rows / 32);

@@ -1,5 +1,6 @@
 // Checks every kernel of every tier this CPU has: values against double-precision references, and the promise of
 // kernel_table.h that a row's bits do not depend on how work is split. Prints "N passed, N failed"; exits 1 on failure.
+// kernels_test [tier or "all" [type or "brief"]]: everything, or products with weights of one type only, or few shapes.
 // Long because every kernel has its reference beside it, and they share the shapes and the counters.
 #include <algorithm>
 #include <cmath>
@@ -7,6 +8,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -208,10 +210,15 @@ void check_matmul(const Type& type, int rows, int columns) {
   CHECK(permuted, "%s %s %dx%d: row order", table->name, type.name, rows, columns);
 }
 
+// Products with integers by the first tier that was checked: integer sums are exact, so every tier with a fused multiply-add
+// folds them to the same bits.
+std::map<std::string, std::vector<float>> first_products;
+
 // Rows as integers: what they stand for, the products against doubles of just that, and the same bits however work is
 // split. columns: a multiple of 32.
 void check_quantised(const Type& type, int rows, int columns, Precision precision) {
   if (row_bytes(type.type, columns) == 0) return;
+  rng = Random();  // the same numbers in every tier
   const char* name = precision == Precision::s8 ? "s8" : "s16";
   const std::vector<uint8_t> data = random_rows(type.type, rows, columns);
   const Packed plain(columns, {{data.data(), type.type, rows, nullptr}});
@@ -219,7 +226,7 @@ void check_quantised(const Type& type, int rows, int columns, Precision precisio
   for (int r = 0; r < rows; r++)
     dequantize_row(type.type, data.data() + r * row_bytes(type.type, columns), w.data() + (size_t)r * columns, columns);
 
-  const int kMost = 40;
+  const int kMost = 64;
   std::vector<float> x = normals((size_t)kMost * columns);
   const std::vector<float> bias = normals(rows);
   // A group of zeros, one far larger than the others, one that is all one value.
@@ -268,6 +275,10 @@ void check_quantised(const Type& type, int rows, int columns, Precision precisio
     }
   }
   CHECK(worst < 2e-6, "%s %s %s %dx%d: error %g of the sum of magnitudes", table->name, name, type.name, rows, columns, worst);
+  if (strcmp(table->name, "portable") != 0 && block_shape(type.type).elements > 1) {
+    const auto first = first_products.try_emplace(std::string(name) + type.name + std::to_string(columns), single).first;
+    CHECK(same_bits(single.data(), first->second.data(), single.size()), "%s %s %s %dx%d: differs from the tier before", table->name, name, type.name, rows, columns);
+  }
   for (int m = 1; m <= kMost; m++) {
     std::vector<float> y((size_t)m * rows, NAN);
     run(0, plain.blocks(), 0, m, y.data(), rows);
@@ -694,7 +705,7 @@ int main(int argc, char** argv) {
   const Tier* all = tiers(&count);
   check_pack_errors();
   for (int i = 0; i < count; i++) {
-    if (only != nullptr && strcmp(only, all[i].name) != 0) continue;
+    if (only != nullptr && strcmp(only, all[i].name) != 0 && strcmp(only, "all") != 0) continue;
     const char* reason;
     table = select_tier(all[i].name, &reason);
     if (table == nullptr) {
@@ -703,7 +714,9 @@ int main(int argc, char** argv) {
       continue;
     }
     const int before = passed;
+    const auto wanted = [&](const Type& type) { return argc < 3 || brief || strcmp(argv[2], type.name) == 0; };
     for (const Type& type : kTypes) {
+      if (!wanted(type)) continue;
       const bool floats = block_shape(type.type).elements == 1;
       for (int rows : {1, 31, 32, 40, 100}) {
         if (brief && rows != 40) continue;
@@ -717,7 +730,9 @@ int main(int argc, char** argv) {
       for (Precision precision : {Precision::s8, Precision::s16})
         for (int columns : {32, 64, 96, 256, 512, 896, 2304})
           // Float formats take the values as they are, whatever their number: check_matmul has their lengths.
-          if ((block_shape(type.type).elements > 1 || columns < 2304) && (!brief || columns == 96 || columns == (precision == Precision::s8 ? 512 : 256))) check_quantised(type, 70, columns, precision);
+          if (wanted(type) && (block_shape(type.type).elements > 1 || columns < 2304) && (!brief || columns == 96 || columns == (precision == Precision::s8 ? 512 : 256)))
+            check_quantised(type, 70, columns, precision);
+    if (argc > 2 && !brief) continue;
     if (!brief) {
       check_matmul({GgmlType::Q6_K, "Q6_K"}, 40, 2304);
       check_matmul({GgmlType::Q5_0, "Q5_0"}, 40, 2336);

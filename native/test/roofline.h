@@ -14,6 +14,7 @@
 #pragma GCC diagnostic ignored "-Wuninitialized"
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
+#include <cpuid.h>
 #include <immintrin.h>
 #endif
 
@@ -70,26 +71,44 @@ inline double read_bandwidth(sgl::ThreadPool& pool, size_t bytes, int repeats) {
 constexpr int kSteps = 4000000;  // a few milliseconds
 
 // Twelve independent accumulators: more than latency times ports. `a` changes in the compiler's eyes every time round.
-// Returns operations; a multiply-add counts as two.
-#define ROOFLINE_LOOP(name, features, type, reg, start, step, per_step) \
-  __attribute__((target(features))) inline double name() {              \
-    type s[12], a = start;                                              \
-    for (auto& v : s) v = a;                                            \
-    for (int i = 0; i < kSteps; i++) {                                  \
-      asm volatile("" : "+" reg(a));                                    \
-      _Pragma("GCC unroll 12") for (int j = 0; j < 12; j++) step;       \
-    }                                                                   \
-    for (auto& v : s) asm volatile("" : : reg(v));                      \
-    return 12.0 * (per_step)*kSteps;                                    \
+// Returns operations; a multiply-add counts as two. Names, not an array, which g++ would keep in memory.
+#define ROOFLINE_LOOP(name, features, type, reg, start, step, per_step)                                                                      \
+  __attribute__((target(features))) inline double name() {                                                                                   \
+    type a = start, s0 = a, s1 = a, s2 = a, s3 = a, s4 = a, s5 = a, s6 = a, s7 = a, s8 = a, s9 = a, s10 = a, s11 = a;                        \
+    for (int i = 0; i < kSteps; i++) {                                                                                                       \
+      asm volatile("" : "+" reg(a));                                                                                                         \
+      step(s0); step(s1); step(s2); step(s3); step(s4); step(s5); step(s6); step(s7); step(s8); step(s9); step(s10); step(s11);              \
+    }                                                                                                                                        \
+    asm volatile("" : : reg(s0), reg(s1), reg(s2), reg(s3), reg(s4), reg(s5), reg(s6), reg(s7), reg(s8), reg(s9), reg(s10), reg(s11));        \
+    return 12.0 * (per_step)*kSteps;                                                                                                         \
   }
-ROOFLINE_LOOP(f32_avx2, "avx2,fma", __m256, "x", _mm256_set1_ps(0.999f), s[j] = _mm256_fmadd_ps(s[j], a, a), 16)
-ROOFLINE_LOOP(f32_avx512, "avx512f", __m512, "v", _mm512_set1_ps(0.999f), s[j] = _mm512_fmadd_ps(s[j], a, a), 32)
+#define STEP_FMA256(s) s = _mm256_fmadd_ps(s, a, a)
+ROOFLINE_LOOP(f32_avx2, "avx2,fma", __m256, "x", _mm256_set1_ps(0.999f), STEP_FMA256, 16)
+#define STEP_FMA512(s) s = _mm512_fmadd_ps(s, a, a)
+ROOFLINE_LOOP(f32_avx512, "avx512f", __m512, "v", _mm512_set1_ps(0.999f), STEP_FMA512, 32)
 // u8 x s8 to s16 pairs, to s32, added: three instructions for 32 products.
-ROOFLINE_LOOP(int8_avx2, "avx2", __m256i, "x", _mm256_set1_epi8(1),
-              s[j] = _mm256_add_epi32(s[j], _mm256_madd_epi16(_mm256_maddubs_epi16(s[j], a), a)), 64)
-ROOFLINE_LOOP(int8_vnni, "avx512f,avx512vnni", __m512i, "v", _mm512_set1_epi8(1), s[j] = _mm512_dpbusd_epi32(s[j], a, a), 128)
-ROOFLINE_LOOP(bf16_avx512, "avx512f,avx512bf16", __m512, "v", _mm512_set1_ps(1), s[j] = _mm512_dpbf16_ps(s[j], (__m512bh)a, (__m512bh)a), 64)
+#define STEP_INT8_AVX2(s) s = _mm256_add_epi32(s, _mm256_madd_epi16(_mm256_maddubs_epi16(s, a), a))
+ROOFLINE_LOOP(int8_avx2, "avx2", __m256i, "x", _mm256_set1_epi8(1), STEP_INT8_AVX2, 64)
+#define STEP_INT8_VNNI(s) asm volatile("vpdpbusd %1, %1, %0" : "+v"(s) : "v"(a))
+ROOFLINE_LOOP(int8_vnni, "avx512f,avx512vnni", __m512i, "v", _mm512_set1_epi8(1), STEP_INT8_VNNI, 128)
+#define STEP_INT8_AVXVNNI(s) asm volatile("%{vex%} vpdpbusd %1, %1, %0" : "+x"(s) : "x"(a))
+ROOFLINE_LOOP(int8_avxvnni, "avx2", __m256i, "x", _mm256_set1_epi8(1), STEP_INT8_AVXVNNI, 64)
+#define STEP_BF16(s) s = _mm512_dpbf16_ps(s, (__m512bh)a, (__m512bh)a)
+ROOFLINE_LOOP(bf16_avx512, "avx512f,avx512bf16", __m512, "v", _mm512_set1_ps(1), STEP_BF16, 64)
+#undef STEP_FMA256
+#undef STEP_FMA512
+#undef STEP_INT8_AVX2
+#undef STEP_INT8_VNNI
+#undef STEP_INT8_AVXVNNI
+#undef STEP_BF16
 #undef ROOFLINE_LOOP
+#endif
+
+#if defined(__x86_64__)
+inline bool has_avxvnni() {
+  unsigned a, b, c, d;
+  return __builtin_cpu_supports("avx2") && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+}
 #endif
 
 struct Peak {
@@ -115,6 +134,7 @@ inline std::vector<Peak> peaks(sgl::ThreadPool& pool) {
   if (wide) add("f32", "AVX-512 vfmadd", f32_avx512);
   else if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) add("f32", "AVX2 vfmadd", f32_avx2);
   if (wide && __builtin_cpu_supports("avx512vnni")) add("int8", "AVX-512 vpdpbusd", int8_vnni);
+  else if (has_avxvnni()) add("int8", "AVX-VNNI vpdpbusd", int8_avxvnni);
   else if (__builtin_cpu_supports("avx2")) add("int8", "AVX2 vpmaddubsw", int8_avx2);
   if (wide && __builtin_cpu_supports("avx512bf16")) add("bf16", "AVX-512 vdpbf16ps", bf16_avx512);
 #endif

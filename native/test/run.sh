@@ -9,7 +9,7 @@ flags="-std=gnu++17 -Wall -Wextra -Wno-psabi -ffp-contract=off ${CXXFLAGS:--O3}"
 objects=""
 case $(${CXX:-g++} -dumpmachine) in
   aarch64* | arm64*) tiers="neon neon_dotprod" ;;
-  *) tiers="avx2 avx512" ;;
+  *) tiers="avx2 avxvnni avx512 avx512vnni" ;;
 esac
 changed=$(find src test -name '*.h' -newer "$out/stamp" -o -name '*.inl' -newer "$out/stamp" 2>/dev/null || echo all)
 program=${PROGRAM:-kernels_test}

@@ -2,16 +2,17 @@
 // takes sdot, which adds the four products of a channel at once.
 
 constexpr int kIntegerPanelK = 448, kIntegerPanelK16 = 192;
+constexpr int kIntegerTiles = 1, kIntegerDirect = 2, kIntegerPair = 0;
 #if SGL_NEON_DOTPROD
 constexpr int kIntegerRows = 5;  // 20 sums, 4 weights (s16: 8), 1 broadcast
 #else
 constexpr int kIntegerRows = 3;  // 24 sums, 4 weights, 1 broadcast
 #endif
 
-/// -(sum of codes) of a part of a group (0: all 32, 1: the first 16, 2: the others).
+/// -(sum of codes) of a part of a group (0: all 32, 1: the first 16, 2: the last 16).
 template <Precision P> SGL_INLINE int32_t negated_sum(const RowGroup& g, int part) {
-  const auto sum = [](int32_t v) { return P == Precision::s8 ? (int16_t)v + (v >> 16) : v; };
-  return part == 0 ? sum(g.negated) : part == 1 ? sum(g.first) : sum(g.negated) - sum(g.first);
+  const int32_t start = g.start[part];
+  return P == Precision::s8 ? (int16_t)start + (start >> 16) : start;
 }
 /// Sum of the codes of a part, in every lane.
 template <Precision P> SGL_INLINE V code_sum(const RowGroup& g, int part) { return v_set(part == 0 ? g.sum : (float)-negated_sum<P>(g, part)); }
@@ -22,8 +23,8 @@ SGL_INLINE I i_set(int32_t x) {
 }
 SGL_INLINE int8x16_t as_signed(uint8x16_t v) { return vreinterpretq_s8_u8(v); }
 
-template <Precision P, bool kWide> struct Operand;
-template <bool kWide> struct Operand<Precision::s8, kWide> {
+template <Precision P, int kZero, bool kWide> struct Operand;
+template <int kZero, bool kWide> struct Operand<Precision::s8, kZero, kWide> {
   static constexpr int kBytes = 64;
   Q w;  // signed; of eight bits code - 128, so that no zero is left
   SGL_MEMBER static Operand of(Q codes) {
@@ -38,7 +39,7 @@ template <bool kWide> struct Operand<Precision::s8, kWide> {
 struct Words {
   int16x8_t lo, hi;
 };
-template <bool kWide> struct Operand<Precision::s16, kWide> {
+template <int kZero, bool kWide> struct Operand<Precision::s16, kZero, kWide> {
   static constexpr int kBytes = 128;
   Words k0, k1, k2, k3;
   SGL_MEMBER static int16x8_t low(uint16x8_t v) { return vreinterpretq_s16_u16(vandq_u16(v, vdupq_n_u16(255))); }
@@ -63,41 +64,50 @@ template <bool kWide> struct Operand<Precision::s16, kWide> {
   }
 };
 
+template <Precision P> struct Four;
+/// In every dword.
+template <> struct Four<Precision::s8> {
+  int8x16_t x;
+  SGL_MEMBER static Four of(const uint8_t* p) {
+    uint32_t v;
+    memcpy(&v, p, 4);
+    return {vreinterpretq_s8_u32(vdupq_n_u32(v))};
+  }
+};
+/// Of k, k + 2, k + 1, k + 3.
+template <> struct Four<Precision::s16> {
+  int16x4_t x;
+  SGL_MEMBER static Four of(const uint8_t* p) { return {vreinterpret_s16_u8(vld1_u8(p))}; }
+};
+
 /// Sum over a part of a group of (code - zero) * activation.
 template <Precision P, int kZero, bool kWide> struct Dot;
 
-/// Four activations in every dword.
-SGL_INLINE int8x16_t four_of(const uint8_t* p) {
-  uint32_t v;
-  memcpy(&v, p, 4);
-  return vreinterpretq_s8_u32(vdupq_n_u32(v));
-}
-
 #if SGL_NEON_DOTPROD
 template <int kZero, bool kWide> struct Dot<Precision::s8, kZero, kWide> {
+  static constexpr bool kShifts = false;
   I sum;
   SGL_MEMBER void start(const RowGroup& g, int part) { sum = i_set(kWide || kZero == 0 ? 0 : kZero * negated_sum<Precision::s8>(g, part)); }
-  SGL_MEMBER void add(const Operand<Precision::s8, kWide>& w, const uint8_t* x) {
-    const int8x16_t a = four_of(x);
+  SGL_MEMBER void add(const Operand<Precision::s8, kZero, kWide>& w, const Four<Precision::s8>& four) {
+    const int8x16_t a = four.x;
     sum.a = vdotq_s32(sum.a, as_signed(w.w.a), a);
     sum.b = vdotq_s32(sum.b, as_signed(w.w.b), a);
     sum.c = vdotq_s32(sum.c, as_signed(w.w.c), a);
     sum.d = vdotq_s32(sum.d, as_signed(w.w.d), a);
   }
-  SGL_MEMBER V floats() const { return to_floats(sum); }
+  SGL_MEMBER V times(V a, V) const { return v_mul(a, to_floats(sum)); }
 };
 #else
 /// Narrow codes, |code - zero| <= 32: the products of each k % 4 are added up in s16. Sums on the way may wrap; the sum
 /// of two neighbours, which has all of zero in its first lane, fits at the end: 16 * 16 * 127 = 8 * 32 * 127 = 32512.
 template <int kZero> struct Dot<Precision::s8, kZero, false> {
+  static constexpr bool kShifts = false;
   int16x8_t a0, a1, b0, b1, c0, c1, d0, d1;
   SGL_MEMBER void start(const RowGroup& g, int part) {
     a0 = vdupq_n_s16(0);
     if constexpr (kZero != 0) {
-      const int32_t all = part == 2 ? 0 : part == 1 ? g.first : g.negated;
-      int32x2_t pairs = vdup_n_s32(all);
-      if (part == 2) pairs = vreinterpret_s32_s16(vsub_s16(vreinterpret_s16_s32(vdup_n_s32(g.negated)), vreinterpret_s16_s32(vdup_n_s32(g.first))));
-      const uint32x2_t words = vreinterpret_u32_s16(vmul_n_s16(vreinterpret_s16_s32(pairs), kZero));
+      const int16x4_t pairs = vreinterpret_s16_s32(vdup_n_s32(g.start[part]));
+      const uint32x2_t words = vreinterpret_u32_s16(vmul_n_s16(pairs, kZero));
       // The two words of a channel widen to dwords whose upper halves are 0.
       a0 = vreinterpretq_s16_u32(vmovl_u16(vreinterpret_u16_u32(words)));
     }
@@ -107,33 +117,33 @@ template <int kZero> struct Dot<Precision::s8, kZero, false> {
     lo = vmlal_s8(lo, vget_low_s8(as_signed(w)), vget_low_s8(x));
     hi = vmlal_high_s8(hi, as_signed(w), x);
   }
-  SGL_MEMBER void add(const Operand<Precision::s8, false>& w, const uint8_t* x) {
-    const int8x16_t four = four_of(x);
-    add(a0, a1, w.w.a, four);
-    add(b0, b1, w.w.b, four);
-    add(c0, c1, w.w.c, four);
-    add(d0, d1, w.w.d, four);
+  SGL_MEMBER void add(const Operand<Precision::s8, kZero, false>& w, const Four<Precision::s8>& four) {
+    add(a0, a1, w.w.a, four.x);
+    add(b0, b1, w.w.b, four.x);
+    add(c0, c1, w.w.c, four.x);
+    add(d0, d1, w.w.d, four.x);
   }
-  SGL_MEMBER V floats() const {
-    return to_floats(I{vpaddlq_s16(vpaddq_s16(a0, a1)), vpaddlq_s16(vpaddq_s16(b0, b1)), vpaddlq_s16(vpaddq_s16(c0, c1)), vpaddlq_s16(vpaddq_s16(d0, d1))});
+  SGL_MEMBER V times(V a, V) const {
+    return v_mul(a, to_floats(I{vpaddlq_s16(vpaddq_s16(a0, a1)), vpaddlq_s16(vpaddq_s16(b0, b1)), vpaddlq_s16(vpaddq_s16(c0, c1)), vpaddlq_s16(vpaddq_s16(d0, d1))}));
   }
 };
 /// Eight bits: two products fit s16 (2 * 128 * 127 = 32512), four do not.
 template <int kZero> struct Dot<Precision::s8, kZero, true> {
+  static constexpr bool kShifts = false;
   I sum;
   SGL_MEMBER void start(const RowGroup&, int) { sum = i_set(0); }
   SGL_MEMBER static int32x4_t add(int32x4_t sum, uint8x16_t w, int8x16_t x) {
     return vpadalq_s16(sum, vpaddq_s16(vmull_s8(vget_low_s8(as_signed(w)), vget_low_s8(x)), vmull_high_s8(as_signed(w), x)));
   }
-  SGL_MEMBER void add(const Operand<Precision::s8, true>& w, const uint8_t* x) {
-    const int8x16_t four = four_of(x);
-    sum = {add(sum.a, w.w.a, four), add(sum.b, w.w.b, four), add(sum.c, w.w.c, four), add(sum.d, w.w.d, four)};
+  SGL_MEMBER void add(const Operand<Precision::s8, kZero, true>& w, const Four<Precision::s8>& four) {
+    sum = {add(sum.a, w.w.a, four.x), add(sum.b, w.w.b, four.x), add(sum.c, w.w.c, four.x), add(sum.d, w.w.d, four.x)};
   }
-  SGL_MEMBER V floats() const { return to_floats(sum); }
+  SGL_MEMBER V times(V a, V) const { return v_mul(a, to_floats(sum)); }
 };
 #endif
 
 template <int kZero, bool kWide> struct Dot<Precision::s16, kZero, kWide> {
+  static constexpr bool kShifts = false;
   I sum;
   SGL_MEMBER void start(const RowGroup& g, int part) { sum = i_set(kZero == 0 ? 0 : kZero * negated_sum<Precision::s16>(g, part)); }
   template <int kLane> SGL_MEMBER void add(const Words& w, int16x4_t x) {
@@ -142,12 +152,13 @@ template <int kZero, bool kWide> struct Dot<Precision::s16, kZero, kWide> {
     sum.c = vmlal_lane_s16(sum.c, vget_low_s16(w.hi), x, kLane);
     sum.d = vmlal_high_lane_s16(sum.d, w.hi, x, kLane);
   }
-  SGL_MEMBER void add(const Operand<Precision::s16, kWide>& w, const uint8_t* x) {
-    const int16x4_t four = vreinterpret_s16_u8(vld1_u8(x));  // of k, k + 2, k + 1, k + 3
-    add<0>(w.k0, four);
-    add<2>(w.k1, four);
-    add<1>(w.k2, four);
-    add<3>(w.k3, four);
+  SGL_MEMBER void add(const Operand<Precision::s16, kZero, kWide>& w, const Four<Precision::s16>& four) {
+    add<0>(w.k0, four.x);
+    add<2>(w.k1, four.x);
+    add<1>(w.k2, four.x);
+    add<3>(w.k3, four.x);
   }
-  SGL_MEMBER V floats() const { return to_floats(sum); }
+  SGL_MEMBER V times(V a, V) const { return v_mul(a, to_floats(sum)); }
 };
+
+SGL_INLINE V shift_of(V) { return v_set(0); }

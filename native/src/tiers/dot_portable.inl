@@ -1,16 +1,23 @@
 // Integer dot products of 16 channels in plain C++: see dot_avx2.inl for what these are.
 
-constexpr int kIntegerRows = 2;
+constexpr int kIntegerRows = 2, kIntegerTiles = 1;
 constexpr int kIntegerPanelK = 448, kIntegerPanelK16 = 448;
+constexpr int kIntegerDirect = 0, kIntegerPair = 0;  // rows always go through a panel: less code to compile
 
-/// -(sum of codes) of a part of a group.
-template <Precision P> SGL_INLINE int32_t negated_sum(const RowGroup& g, int part) {
-  const auto sum = [](int32_t v) { return P == Precision::s8 ? (int16_t)v + (v >> 16) : v; };
-  return part == 0 ? sum(g.negated) : part == 1 ? sum(g.first) : sum(g.negated) - sum(g.first);
-}
-template <Precision P> SGL_INLINE V code_sum(const RowGroup& g, int part) { return v_set((float)-negated_sum<P>(g, part)); }
+/// Sum of the codes of a part of a group, in every lane; RowGroup::start is minus that.
+template <Precision P> SGL_INLINE V code_sum(const RowGroup& g, int part) { return v_set((float)-g.start[part]); }
 
-template <Precision P, bool kWide> struct Operand {
+template <Precision P> struct Four {
+  int32_t of_k[4];
+  SGL_MEMBER static Four of(const uint8_t* p) {
+    if constexpr (P == Precision::s8) return {{(int8_t)p[0], (int8_t)p[1], (int8_t)p[2], (int8_t)p[3]}};
+    int16_t word[4];
+    memcpy(word, p, 8);
+    return {{word[0], word[2], word[1], word[3]}};
+  }
+};
+
+template <Precision P, int kZero, bool kWide> struct Operand {
   static constexpr int kBytes = 64;
   Q w;
   SGL_MEMBER static Operand of(Q codes) { return {codes}; }
@@ -19,18 +26,13 @@ template <Precision P, bool kWide> struct Operand {
 };
 
 template <Precision P, int kZero, bool kWide> struct Dot {
+  static constexpr bool kShifts = false;
   I sum;
-  SGL_MEMBER void start(const RowGroup& g, int part) { sum = (I)v_set(0) + kZero * negated_sum<P>(g, part); }
-  SGL_MEMBER void add(const Operand<P, kWide>& w, const uint8_t* x) {
-    int32_t a[4];  // of k, k + 1, k + 2, k + 3
-    if constexpr (P == Precision::s8) {
-      for (int i = 0; i < 4; i++) a[i] = (int8_t)x[i];
-    } else {
-      int16_t word[4];
-      memcpy(word, x, 8);
-      a[0] = word[0], a[1] = word[2], a[2] = word[1], a[3] = word[3];
-    }
-    sum += (I)(w.w & 255u) * a[0] + (I)((w.w >> 8) & 255u) * a[1] + (I)((w.w >> 16) & 255u) * a[2] + (I)(w.w >> 24) * a[3];
+  SGL_MEMBER void start(const RowGroup& g, int part) { sum = (I)v_set(0) + kZero * g.start[part]; }
+  SGL_MEMBER void add(const Operand<P, kZero, kWide>& w, const Four<P>& a) {
+    sum += (I)(w.w & 255u) * a.of_k[0] + (I)((w.w >> 8) & 255u) * a.of_k[1] + (I)((w.w >> 16) & 255u) * a.of_k[2] + (I)(w.w >> 24) * a.of_k[3];
   }
-  SGL_MEMBER V floats() const { return __builtin_convertvector(sum, V); }
+  SGL_MEMBER V times(V a, V) const { return v_mul(a, __builtin_convertvector(sum, V)); }
 };
+
+SGL_INLINE V shift_of(V) { return v_zero(); }

@@ -25,10 +25,11 @@ SGL_INLINE void codes8(const float* x, float inverse, uint8_t* codes, RowGroup& 
   const int8x16_t second = vcombine_s8(vqmovn_s16(scaled8(x + 16, inverse)), vqmovn_s16(scaled8(x + 24, inverse)));
   vst1q_u8(codes, vreinterpretq_u8_s8(first));
   vst1q_u8(codes + 16, vreinterpretq_u8_s8(second));
-  const int16x8_t pairs = vpaddlq_s8(first);
-  group.first = negated_pairs(pairs);
-  group.negated = negated_pairs(vaddq_s16(pairs, vpaddlq_s8(second)));
-  group.sum = -(float)((int16_t)group.negated + (group.negated >> 16));
+  const int16x8_t a = vpaddlq_s8(first), b = vpaddlq_s8(second);
+  group.start[0] = negated_pairs(vaddq_s16(a, b));
+  group.start[1] = negated_pairs(a);
+  group.start[2] = negated_pairs(b);
+  group.sum = (float)-negated_sum<Precision::s8>(group, 0);
 }
 
 SGL_INLINE void codes16(const float* x, float inverse, uint8_t* codes, RowGroup& group) {
@@ -42,7 +43,8 @@ SGL_INLINE void codes16(const float* x, float inverse, uint8_t* codes, RowGroup&
     vst1q_u8(codes + 32 * i + 16, vqtbl1q_u8(vreinterpretq_u8_s16(hi), order));
     sums[i] = vaddvq_s32(vpadalq_s16(vpaddlq_s16(lo), hi));
   }
-  group.first = -sums[0];
-  group.negated = -(sums[0] + sums[1]);
+  group.start[0] = -(sums[0] + sums[1]);
+  group.start[1] = -sums[0];
+  group.start[2] = -sums[1];
   group.sum = (float)(sums[0] + sums[1]);
 }

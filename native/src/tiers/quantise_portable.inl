@@ -14,31 +14,32 @@ SGL_INLINE int32_t rounded(float x) {
   const float shifted = x + 12582912.0f;
   return (int32_t)(f32_to_bits(shifted) - f32_to_bits(12582912.0f));
 }
-SGL_INLINE int32_t as_pairs(int even, int odd) { return (int32_t)((uint32_t)(uint16_t)-even | (uint32_t)(uint16_t)-odd << 16); }
+
+/// The sums of a group's first and last 16 codes.
+SGL_INLINE void set_sums(RowGroup& group, int32_t first, int32_t last) {
+  group.sum = (float)(first + last);
+  group.start[0] = -(first + last);
+  group.start[1] = -first;
+  group.start[2] = -last;
+}
 
 SGL_INLINE void codes8(const float* x, float inverse, uint8_t* codes, RowGroup& group) {
-  int sum[2][2] = {{0, 0}, {0, 0}};  // [first 16 or all][k % 4 >= 2]
+  int32_t sum[2] = {0, 0};
   for (int i = 0; i < 32; i++) {
     const int8_t q = (int8_t)rounded(x[i] * inverse);
     codes[i] = (uint8_t)q;
-    sum[1][i / 2 % 2] += q;
-    if (i < 16) sum[0][i / 2 % 2] += q;
+    sum[i / 16] += q;
   }
-  group.first = as_pairs(sum[0][0], sum[0][1]);
-  group.negated = as_pairs(sum[1][0], sum[1][1]);
-  group.sum = (float)(sum[1][0] + sum[1][1]);
+  set_sums(group, sum[0], sum[1]);
 }
 
 SGL_INLINE void codes16(const float* x, float inverse, uint8_t* codes, RowGroup& group) {
-  int32_t first = 0, all = 0;
+  int32_t sum[2] = {0, 0};
   for (int i = 0; i < 32; i++) {
     const int16_t q = (int16_t)rounded(x[i] * inverse);
     const int at = (i & ~3) + (i % 4 == 1 ? 2 : i % 4 == 2 ? 1 : i % 4);
     memcpy(codes + 2 * at, &q, 2);
-    all += q;
-    if (i < 16) first += q;
+    sum[i / 16] += q;
   }
-  group.first = -first;
-  group.negated = -all;
-  group.sum = (float)all;
+  set_sums(group, sum[0], sum[1]);
 }

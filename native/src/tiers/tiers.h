@@ -7,10 +7,14 @@ namespace sgl {
 const KernelTable* portable_table();
 #if defined(__x86_64__)
 const KernelTable* avx2_table();
+const KernelTable* avxvnni_table();
 const KernelTable* avx512_table();
+const KernelTable* avx512vnni_table();
 #else
 inline const KernelTable* avx2_table() { return nullptr; }
+inline const KernelTable* avxvnni_table() { return nullptr; }
 inline const KernelTable* avx512_table() { return nullptr; }
+inline const KernelTable* avx512vnni_table() { return nullptr; }
 #endif
 #if defined(__aarch64__)
 const KernelTable* neon_table();

@@ -1,0 +1,51 @@
+// The AVX-512 VNNI tier: the AVX-512 tier with four products of 8-bit integers per instruction.
+#include <cstddef>
+#include <cstdint>
+#include <cstring>
+
+#include "../kernel_table.h"
+#include "../pack.h"
+#include "../packed_format.h"
+#include "../quant.h"
+#include "../target_region.h"
+#include "tiers.h"
+
+#include <immintrin.h>
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"  // _mm512_undefined_ps in the compiler's own header
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+SGL_AVX512VNNI_REGION
+
+namespace sgl {
+namespace {
+
+#define SGL_TIER_NAME "avx512-vnni"
+#include "vec_avx512.inl"
+// In this order: each builds on those before it.
+#include "../ops/math.inl"
+#include "../ops/unpack.inl"
+#include "../ops/direct.inl"
+#include "../ops/panel.inl"
+#include "../ops/matmul.inl"
+#include "dot_avx512vnni.inl"
+#include "quantise_x86.inl"
+#include "quantise_avx512.inl"
+#include "../ops/quantise.inl"
+#include "../ops/integer.inl"
+#include "../ops/integer_direct.inl"
+#include "../ops/integer_panel.inl"
+#include "../ops/integer_matmul.inl"
+#include "../ops/attention.inl"
+#include "../ops/rows.inl"
+#include "../ops/table.inl"
+
+}  // namespace
+
+const KernelTable* avx512vnni_table() { return &kTable; }
+
+}  // namespace sgl
+
+SGL_END_REGION
