@@ -69,6 +69,8 @@ struct KernelTable {
                            float* y, size_t y_stride, uint8_t* scratch);
   // Blocks per work item that suit m rows: the executor hands out ranges of this size.
   int (*matmul_chunk)(const PackedMatrix& w, int m);
+  // Row ranges of about equal height that suit m rows: what a thread keeps in L2 while it goes through ranges of blocks.
+  int (*matmul_passes)(const PackedMatrix& w, Precision precision, int m);
   // Keys and values of one token and kv head into its page slot. k, v: [head_dim]. False when a finite value is too large
   // for f16 pages.
   bool (*kv_write)(uint8_t* kv, const KvLayout& layout, int layer, int page, int slot, int kv_head, const float* k, const float* v);

@@ -97,7 +97,7 @@ void Plan::multiply(const Op& op, int begin, int end, int row, int rows, float* 
   k.matmul_quantised(w, begin, end, quantised, rows, bias, y, stride, runtime_->scratch(thread));
 }
 
-// part(begin, end, thread) for ranges of `chunk` of the product's blocks.
+// part(begin, end, thread) for ranges of `chunk` of the product's blocks, or of other items that make it up.
 template <class F>
 void Plan::share_blocks(const Op& op, int blocks, int chunk, int rows, const F& part) {
   const PackedMatrix& w = *op.w0->packed;
@@ -111,9 +111,17 @@ void Plan::share_blocks(const Op& op, int blocks, int chunk, int rows, const F& 
 void Plan::linear(const Op& op, int rows) {
   if (rows == 0) return;
   quantise_input(op, rows);
+  const KernelTable& k = runtime_->kernels();
   const PackedMatrix& w = *op.w0->packed;
-  share_blocks(op, static_cast<int>(w.blocks.size()), runtime_->kernels().matmul_chunk(w, rows), rows, [&](int begin, int end, int thread) {
-    multiply(op, begin, end, 0, rows, op.a.data, op.a.stride, thread);
+  // Rows outside, blocks inside: a thread finds the same rows in its cache from item to item.
+  const int blocks = static_cast<int>(w.blocks.size()), chunk = k.matmul_chunk(w, rows), ranges = (blocks + chunk - 1) / chunk;
+  const int passes = k.matmul_passes(w, op.precision, rows);
+  const auto row_of = [&](int pass) { return static_cast<int>(static_cast<int64_t>(rows) * pass / passes); };
+  share_blocks(op, passes * ranges, 1, rows, [&](int first, int last, int thread) {
+    for (int item = first; item < last; item++) {
+      const int begin = item % ranges * chunk, row = row_of(item / ranges);
+      multiply(op, begin, std::min(blocks, begin + chunk), row, row_of(item / ranges + 1) - row, op.a.row(row), op.a.stride, thread);
+    }
   });
 }
 

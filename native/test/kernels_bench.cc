@@ -90,16 +90,22 @@ void multiply(const PackedMatrix& w, const float* x, int m, float* y) {
   }
   const QuantisedRows rows = {precision, quantised.data() + (64 - (uintptr_t)quantised.data() % 64) % 64, x, (size_t)w.columns};
   std::atomic<int> next{0};
-  const int chunk = table->matmul_chunk(w, m), blocks = (int)w.blocks.size();
+  // As Plan::linear does it.
+  const int chunk = table->matmul_chunk(w, m), blocks = (int)w.blocks.size(), chunks = (blocks + chunk - 1) / chunk;
+  const int passes = table->matmul_passes(w, precision, m);
   pool.run([&](int thread) {
     for (;;) {
-      const int b = next.fetch_add(chunk);
-      if (b >= blocks) break;
-      const int end = std::min(blocks, b + chunk);
-      if (precision == Precision::f32)
-        table->matmul(w, b, end, x, w.columns, m, nullptr, y, w.rows, scratch[thread]);
-      else
-        table->matmul_quantised(w, b, end, rows, m, nullptr, y, w.rows, scratch[thread]);
+      const int item = next.fetch_add(1);
+      if (item >= passes * chunks) break;
+      const int b = item % chunks * chunk, end = std::min(blocks, b + chunk), pass = item / chunks;
+      const int from = (int)((int64_t)m * pass / passes), to = (int)((int64_t)m * (pass + 1) / passes);
+      float* out = y + (size_t)from * w.rows;
+      if (precision == Precision::f32) {
+        table->matmul(w, b, end, x + (size_t)from * w.columns, w.columns, to - from, nullptr, out, w.rows, scratch[thread]);
+      } else {
+        const QuantisedRows part = {precision, rows.data + from * stride, x + (size_t)from * w.columns, (size_t)w.columns};
+        table->matmul_quantised(w, b, end, part, to - from, nullptr, out, w.rows, scratch[thread]);
+      }
     }
   });
 }

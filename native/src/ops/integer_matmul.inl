@@ -37,6 +37,10 @@ static void matmul_quantised(const PackedMatrix& w, int block0, int block1, cons
     matmul_integers<Precision::s16>(w, block0, block1, rows, m, bias, y, y_stride, scratch);
 }
 
+static int matmul_passes(const PackedMatrix& w, Precision precision, int m) {
+  return precision == Precision::f32 ? 1 : integer_passes(precision, w.columns, m);
+}
+
 /// Integers in every mode but f32: 8 bits, 16 where the promise needs them.
 static Precision precision(Numerics numerics, bool head) {
   if (numerics == Numerics::f32) return Precision::f32;

@@ -4,6 +4,13 @@
 constexpr int kIntegerPass = 256, kIntegerLeast = 48;
 constexpr size_t kIntegerPassBytes = 640 << 10;
 
+/// Passes that m rows are cut into, of about equal height.
+SGL_INLINE int integer_passes(Precision p, int columns, int m) {
+  const int most = (int)(kIntegerPassBytes / row_stride(p, columns));
+  const int height = most < kIntegerLeast ? kIntegerLeast : lesser(most, kIntegerPass);
+  return (m + height - 1) / height;
+}
+
 /// Operands as [half][tile][8], scales as [half][tile][part] (Weights).
 template <Precision P, class S> struct PanelOf {
   using O = OperandOf<P, S>;
@@ -58,10 +65,10 @@ struct NextLines {
   int each;
 };
 
-/// Adds the products of R rows with T tiles of a panel to sums, [R][32].
+/// Adds the products of R rows with T tiles of a panel to sums, [R][32], which count as 0 before the first panel.
 template <Precision P, class S, int R, int T>
 static __attribute__((noinline)) void integer_tile(const PanelOf<P, S>& panel, int tile, int halves, const uint8_t* x, const uint8_t* groups, size_t stride,
-                                                   float* sums, NextLines& ahead) {
+                                                   float* sums, bool first, NextLines& ahead) {
   using O = OperandOf<P, S>;
   using W = Weights<P, S>;
   constexpr int kRows = 8 / S::kParts;
@@ -74,7 +81,9 @@ static __attribute__((noinline)) void integer_tile(const PanelOf<P, S>& panel, i
 #pragma GCC unroll 12
     for (int m = 0; m < R; m++)
 #pragma GCC unroll 2
-      for (int t = 0; t < T; t++) sum[m][t] = v_load(sums + m * 32 + t * 16);
+      for (int t = 0; t < T; t++) sum[m][t] = first ? v_zero() : v_load(sums + m * 32 + t * 16);
+  } else if (first) {
+    for (int m = 0; m < R; m++) v_store(sums + m * 32, v_zero());
   }
 #pragma GCC unroll 1
   for (int h = 0; h < halves; h++, x += 32 * code_bytes(P), groups += sizeof(RowGroup)) {
@@ -130,12 +139,13 @@ static __attribute__((noinline)) void integer_tile(const PanelOf<P, S>& panel, i
 // Register blocks are of equal height, so that the lowest are no lower than this.
 constexpr int kIntegerLowest = kIntegerDirect + 1 < (kIntegerRows + 1) / 2 ? kIntegerDirect + 1 : (kIntegerRows + 1) / 2;
 
-/// All rows [row, row + rows) against a panel.
+/// All rows [row, row + rows) against a panel, the last of which gives y.
 template <Precision P, class S>
-static void use_integer_panel(const IntegerArgs& args, const PanelOf<P, S>& panel, int row, int rows, int k0, int halves, float* sums, const uint8_t* next,
-                              int lines) {
+static void use_integer_panel(const IntegerArgs& args, const PackedBlock& block, const PanelOf<P, S>& panel, int row, int rows, int k0, int halves, float* sums,
+                              const uint8_t* next, int lines) {
   const int columns = args.w->columns;
   const size_t stride = row_stride(P, columns);
+  const bool first = k0 == 0, last = k0 + halves * 32 == columns;
   int blocks = (rows + kIntegerRows - 1) / kIntegerRows;
   const int places = blocks * halves * (2 / kIntegerTiles);
   NextLines ahead = {next, (lines + places - 1) / places};
@@ -144,17 +154,21 @@ static void use_integer_panel(const IntegerArgs& args, const PanelOf<P, S>& pane
     const uint8_t* data = args.rows->data + (row + i) * stride;
     const uint8_t* x = data + (size_t)k0 * code_bytes(P);
     const uint8_t* groups = data + groups_offset(P, columns) + (size_t)(k0 / 32) * sizeof(RowGroup);
+    // What is written comes from memory too, while it is computed.
+    for (int m = 0; last && m < take; m++)
+      for (int c = 0; c < block.channels; c += 16) prefetch_to_write(args.y + (row + i + m) * args.y_stride + block.channel + c);
     for (int t = 0; t < 2; t += kIntegerTiles) {
       float* at = sums + i * 32 + t * 16;
       switch (take) {
 #define SGL_CASE(n) \
   case n: \
-    if constexpr (n <= kIntegerRows && n >= kIntegerLowest) integer_tile<P, S, n, kIntegerTiles>(panel, t, halves, x, groups, stride, at, ahead); \
+    if constexpr (n <= kIntegerRows && n >= kIntegerLowest) integer_tile<P, S, n, kIntegerTiles>(panel, t, halves, x, groups, stride, at, first, ahead); \
     break;
         SGL_CASE(1) SGL_CASE(2) SGL_CASE(3) SGL_CASE(4) SGL_CASE(5) SGL_CASE(6)
 #undef SGL_CASE
       }
     }
+    if (last) store_block(args, block, row + i, take, sums + i * 32);
     i += take;
   }
 }
@@ -167,26 +181,22 @@ static void integer_panel_rows(const IntegerArgs& args, const PackedBlock* block
   const int columns = args.w->columns;
   constexpr int kLines = (Panel::kColumns / 64 * L.step_bytes() + (Panel::kColumns / 64 / L.unit_steps + 1) * L.head_bytes + 63) / 64;
   const size_t block_bytes = L.block_bytes(columns);
-  int most = (int)(kIntegerPassBytes / row_stride(P, columns));
-  most = most < kIntegerLeast ? kIntegerLeast : most > kIntegerPass ? kIntegerPass : most / kIntegerRows * kIntegerRows;
   float* sums = (float*)args.scratch;
   float* scales = sums + kIntegerPass * 32;
   const Panel panel = {(uint8_t*)(scales + kHalves * 2 * Panel::kScales), scales};
   static_assert(kIntegerPass * 128 + kHalves * 2 * (Panel::kScales * 4 + 8 * Panel::O::kBytes) <= kScratchBytes, "scratch");
-  int passes = (args.m + most - 1) / most;
-  for (int row = 0, rows; row < args.m; row += rows, passes--) {
-    rows = (args.m - row + passes - 1) / passes;
+  const int passes = integer_passes(P, columns, args.m);
+  for (int pass = 0; pass < passes; pass++) {
+    const int row = (int)((int64_t)args.m * pass / passes), rows = (int)((int64_t)args.m * (pass + 1) / passes) - row;
     for (int b = 0; b < count; b++) {
-      memset(sums, 0, (size_t)rows * 128);
       for (int k0 = 0; k0 < columns; k0 += Panel::kColumns) {
         const int k1 = lesser(k0 + Panel::kColumns, columns);
         fill_integer_panel<P, F>(blocks[b].data, k0, k1, panel);
         // Meanwhile the panel after this one comes from memory; the blocks of a run are one stream. Past its end the
         // prefetches fetch nothing that is needed, which does no harm.
         const uint8_t* next = blocks[b].data + (k1 < columns ? L.step_offset(k1 / 64) : block_bytes);
-        use_integer_panel<P, ShapeOf<F>>(args, panel, row, rows, k0, (k1 - k0) / 32, sums, next, kLines);
+        use_integer_panel<P, ShapeOf<F>>(args, blocks[b], panel, row, rows, k0, (k1 - k0) / 32, sums, next, kLines);
       }
-      store_block(args, blocks[b], row, rows, sums);
     }
   }
 }

@@ -23,6 +23,7 @@ SGL_INLINE int run_end(const PackedBlock* blocks, int b, int most) {
 /// To L1, for loads a few hundred cycles from now; to L2, for what comes after other work.
 SGL_INLINE void prefetch_near(const void* p) { __builtin_prefetch(p, 0, 3); }
 SGL_INLINE void prefetch(const void* p) { __builtin_prefetch(p, 0, 2); }
+SGL_INLINE void prefetch_to_write(const void* p) { __builtin_prefetch(p, 1, 3); }
 
 /// One value of a row that starts `bytes` after x. Written so that rows cost one index register each, not one per k.
 SGL_INLINE V broadcast(const float* x, size_t bytes) { return v_set(*(const float*)((const uint8_t*)x + bytes)); }
