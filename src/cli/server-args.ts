@@ -110,7 +110,7 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
     flag: "--numerics",
     kind: "string",
     choices: ["f32", "exact", "faithful"],
-    help: "inputs of products with quantised weights: as they are, as 16-bit or as 8-bit integers",
+    help: "inputs of products with quantised weights: as they are (f32), as 16-bit (exact) or 8-bit integers (default: faithful)",
     group: RUNTIME,
     target: "engine",
     key: "numerics",

@@ -53,11 +53,12 @@ export interface EngineConfig {
    */
   kvCacheDtype: (typeof KV_CACHE_DTYPES)[number];
   /**
-   * What inputs of matrix products with quantised weights become. The weights are the file's own in every mode. @default "f32"
+   * What inputs of matrix products with quantised weights become. The weights are the file's own in every mode.
+   * @default "faithful"
    *
-   *     f32        stay as they are
-   *     exact      16-bit integers with a scale per token and 32 values
-   *     faithful   8-bit ones, 16-bit ones for the head: faster with many tokens, about as exact as llama.cpp
+   *     f32        stay as they are: slowest, the reference
+   *     exact      16-bit integers with a scale per token and 32 values: next to f32
+   *     faithful   8-bit ones, 16-bit ones for the head: fastest, nearer to exact arithmetic than llama.cpp
    */
   numerics: Numerics;
   /** Pack weights anew at every start and keep nothing. @default false */
@@ -158,7 +159,7 @@ export const DEFAULT_ENGINE_CONFIG: Readonly<EngineConfig> = Object.freeze({
   isEmbedding: false,
   dtype: "auto",
   kvCacheDtype: "auto",
-  numerics: "f32",
+  numerics: "faithful",
   disableWeightCache: false,
   weightCacheSize: null,
   memFractionStatic: 0.8,
