@@ -63,15 +63,21 @@ void select_best(const KernelTable& kernels, const float* x, int n, int k, std::
 
 // Ids of the weights above 0 that are at least `least`, ascending, with their weights.
 void select_from(const KernelTable& kernels, const float* w, int n, float least, SamplerScratch& scratch) {
-  scratch.ids.clear();
-  scratch.kept.clear();
+  scratch.ids.resize(static_cast<size_t>(n));
+  scratch.kept.resize(static_cast<size_t>(n));
+  int32_t* ids = scratch.ids.data();
+  float* kept = scratch.kept.data();
+  size_t count = 0;
   each_stretch(kernels, w, n, [&] { return least; }, [&](int begin, int end) {
+    // Written first and counted then: which weights are large enough is no pattern that a branch could follow.
     for (int i = begin; i < end; i++) {
-      if (!(w[i] > 0 && w[i] >= least)) continue;
-      scratch.ids.push_back(i);
-      scratch.kept.push_back(w[i]);
+      ids[count] = i;
+      kept[count] = w[i];
+      count += w[i] > 0 && w[i] >= least ? 1 : 0;
     }
   });
+  scratch.ids.resize(count);
+  scratch.kept.resize(count);
 }
 
 // Index drawn with probability w[i] / sum(w): the first whose cumulative weight exceeds u * sum(w). `mass`: the sums of
@@ -104,33 +110,61 @@ int draw_index(const float* w, int n, double u, const std::vector<double>& mass)
 // The same for weights in a row: one sum after the other.
 int draw_among(const std::vector<float>& w, double u, std::vector<double>& mass) {
   mass.assign((w.size() + kSumSpan - 1) / kSumSpan, 0.0);
-  for (size_t i = 0; i < w.size(); i++) mass[i / kSumSpan] += w[i];
+  for (size_t span = 0; span < mass.size(); span++) {
+    const size_t end = std::min(w.size(), (span + 1) * kSumSpan);
+    double sum = 0;
+    for (size_t i = span * kSumSpan; i < end; i++) sum += w[i];
+    mass[span] = sum;
+  }
   return draw_index(w.data(), static_cast<int>(w.size()), u, mass);
 }
 
+uint32_t bits_of(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, sizeof bits);
+  return bits;
+}
+
 // Zeroes every weight outside the smallest set of best weights whose sum reaches `wanted`, ties to the lower index.
-// No full sort: weights are counted by size, and only those that share the boundary's size class are sorted.
+// No sort: weights (>= 0, so their bits rise with them) are counted by their high bits, those that share the boundary's
+// by the bits below, and so on; what is left at the end is equal.
 void keep_top_p(std::vector<float>& w, double wanted, SamplerScratch& scratch) {
-  constexpr int kShift = 19, kClasses = 1 << (32 - kShift - 1);  // sign + 8 exponent bits + 4 of the mantissa
-  const auto size_class = [](float x) {
-    uint32_t bits;
-    std::memcpy(&bits, &x, sizeof bits);
-    return static_cast<int>(bits >> kShift);
+  struct Digit {
+    int shift, bits;
   };
+  constexpr Digit kDigits[] = {{19, 12}, {9, 10}, {0, 9}};  // the first: 8 exponent bits and 4 of the mantissa; no sign
   auto& mass = scratch.mass;
-  mass.assign(kClasses, 0.0);
-  for (const float x : w) mass[static_cast<size_t>(size_class(x))] += x;
-  double above = 0;
-  int boundary = kClasses - 1;
-  for (; boundary > 0 && above + mass[static_cast<size_t>(boundary)] < wanted; boundary--) above += mass[static_cast<size_t>(boundary)];
-  auto& edge = scratch.order;
-  edge.clear();
-  for (size_t i = 0; i < w.size(); i++) {
-    const int c = size_class(w[i]);
-    if (c == boundary) edge.push_back(static_cast<int32_t>(i));
-    else if (c < boundary) w[i] = 0;
+  auto& edge = scratch.order;  // what may still be on either side, ascending
+  edge.resize(w.size());
+  double above = 0;  // sum of what is known to be in the set
+  size_t count = w.size();
+  for (const Digit digit : kDigits) {
+    const bool first = digit.shift == kDigits[0].shift;  // all of w, not listed yet
+    const uint32_t most = (1u << digit.bits) - 1;
+    const auto value_of = [&](size_t i) { return bits_of(w[i]) >> digit.shift & most; };
+    // Four tables in turn: neighbours of one size would wait for each other's addition.
+    mass.assign((size_t{most} + 1) * 4, 0.0);
+    for (size_t k = 0; k < count; k++) {
+      const size_t i = first ? k : static_cast<size_t>(edge[k]);
+      mass[static_cast<size_t>(value_of(i)) * 4 + k % 4] += w[i];
+    }
+    const auto sum_of = [&](uint32_t value) {
+      const double* m = &mass[static_cast<size_t>(value) * 4];
+      return (m[0] + m[1]) + (m[2] + m[3]);
+    };
+    uint32_t boundary = most;
+    for (; boundary > 0 && above + sum_of(boundary) < wanted; boundary--) above += sum_of(boundary);
+    size_t left = 0;
+    for (size_t k = 0; k < count; k++) {
+      const size_t i = first ? k : static_cast<size_t>(edge[k]);
+      const uint32_t value = value_of(i);
+      w[i] = value < boundary ? 0 : w[i];
+      edge[left] = static_cast<int32_t>(i);
+      left += value == boundary ? 1 : 0;
+    }
+    count = left;
   }
-  std::sort(edge.begin(), edge.end(), Better{w.data()});
+  edge.resize(count);
   size_t kept = 0;
   for (double sum = above; kept < edge.size() && (sum < wanted || (above == 0 && kept == 0)); kept++) sum += w[static_cast<size_t>(edge[kept])];
   for (; kept < edge.size(); kept++) w[static_cast<size_t>(edge[kept])] = 0;
