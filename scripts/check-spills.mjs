@@ -36,11 +36,6 @@ export const BUDGETS = [
   { file: /^avx/, name: /^integer_direct<1/, most: 14 },
   { file: /^avx/, name: /^integer_direct<2/, most: 8 },
   { file: /^avxvnni/, name: /^integer_tile<1/, most: 57 },
-  // Dot products without an instruction for them: products of pairs are kept in several registers per row.
-  { file: /^avx512\.cc$/, name: /^integer_tile<1/, most: 160 },
-  { file: /^avx512\.cc$/, name: /^integer_tile<2/, most: 62 },
-  { file: /^avx2\.cc$/, name: /^integer_tile<1/, most: 261 },
-  { file: /^avx2\.cc$/, name: /^integer_tile<2/, most: 134 },
 ];
 
 /**
