@@ -7,11 +7,13 @@
  *
  * FILE.jsonl.gz has one schema per line: {id, schema, tests: [{valid, data}]}. Instances are read token by token (longest
  * match over the vocabulary); a mask is made at every position and checked against the token that comes. A mask is cold
- * the first time a grammar is asked for it. Instances come in any order of properties, and so the grammars allow any
- * (`--order declared` asks for the order of the schema). `--vocab` names a model of the catalog, or a model file.
+ * the first time a grammar is asked for it. Times are those this process was given (`own-time.mjs`). Instances come in
+ * any order of properties, and so the grammars allow any (`--order declared` asks for the order of the schema). `--vocab`
+ * names a model of the catalog, or a model file.
  */
 import { spawn, spawnSync } from "node:child_process";
 import { createReadStream, existsSync, writeFileSync } from "node:fs";
+import { loadavg } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
@@ -19,6 +21,8 @@ import { createGunzip } from "node:zlib";
 import { GrammarCompiler, parseJsonText } from "../dist/grammar/index.js";
 import { childOf } from "../dist/grammar/vocabulary.js";
 import { openVocabulary } from "./grammar-vocabulary.mjs";
+import { elapsed, startClock } from "./own-time.mjs";
+import { origin } from "./record.mjs";
 
 const options = readOptions(process.argv.slice(2));
 const started = performance.now();
@@ -37,6 +41,7 @@ let forced = 0;
 /** Where the last refused instance left the grammar. */
 let lastStop = "";
 
+const loadBefore = loadavg();
 const calibration = calibrate();
 const compiler = new GrammarCompiler(vocabulary);
 const lines = createInterface({
@@ -53,11 +58,13 @@ for await (const line of lines) {
 print();
 const peer = options.compare > 0 ? await comparePeer() : undefined;
 if (options.json) {
-  const keys = { vocabSize: vocabulary.vocabSize, vocabularyMs, calibrationNs: calibration };
+  const load = [...loadBefore, ...loadavg()].map((value) => Number(value.toFixed(1)));
+  const command = `node bench/grammar.mjs --data FILE --vocab ${options.vocab} --order ${options.order} --compare ${options.compare}`;
+  const keys = { vocab: options.vocab, vocabSize: vocabulary.vocabSize, vocabularyMs, calibrationNs: calibration };
   const numbers = { compileMs: percentiles(compileMs), coldMaskUs: percentiles(cold), hotMaskUs: percentiles(hot) };
   writeFileSync(
     options.json,
-    `${JSON.stringify({ ...report, ...numbers, forcedShare: forced / tokens, ...keys, peer }, null, 2)}\n`,
+    `${JSON.stringify({ ...report, ...numbers, forcedShare: forced / tokens, ...keys, loadBeforeAndAfter: load, ...origin(command), peer }, null, 2)}\n`,
   );
 }
 if (options.fail) writeFileSync(options.fail, failures.map((f) => JSON.stringify(f)).join("\n"));
@@ -65,14 +72,14 @@ if (options.fail) writeFileSync(options.fail, failures.map((f) => JSON.stringify
 function runSchema(line) {
   const row = parseJsonText(line);
   const id = row.get("id");
-  const from = performance.now();
+  const clock = startClock();
   let grammar;
   try {
     grammar = compiler.compile({ kind: "json_schema", schema: row.get("schema"), propertyOrder: options.order });
-    compileMs.push(performance.now() - from);
+    compileMs.push(elapsed(clock) / 1000);
   } catch (error) {
     if (!error.isSglangError) throw error;
-    compileMs.push(performance.now() - from);
+    compileMs.push(elapsed(clock) / 1000);
     report.compileErrors++;
     const keyword = (error.details.field ?? "").split("/").pop();
     refusals.set(keyword, (refusals.get(keyword) ?? 0) + 1);
@@ -115,16 +122,17 @@ function runInstance(grammar, text, seen) {
   const matcher = grammar.matcher();
   let read = 0;
   for (const id of ids) {
-    const from = performance.now();
+    const clock = startClock();
     const mask = matcher.mask();
-    const first = performance.now();
+    const took = elapsed(clock);
+    const again = performance.now();
     matcher.mask();
     const second = performance.now();
     if (!seen.has(matcher.configuration)) {
       seen.add(matcher.configuration);
-      cold.push((first - from) * 1000);
+      cold.push(took);
     }
-    hot.push((second - first) * 1000);
+    hot.push((second - again) * 1000);
     const allowed = ((mask[id >> 5] >>> (id & 31)) & 1) !== 0;
     const only = matcher.forcedBytes(1).length > 0;
     const accepted = matcher.acceptToken(id);
