@@ -171,6 +171,8 @@ async function comparePeer() {
     );
     let limit = setTimeout(() => child.kill("SIGKILL"), 60_000);
     for await (const line of createInterface({ input: child.stdout })) {
+      // The peer writes warnings of its own between the lines.
+      if (!line.startsWith("{")) continue;
       const row = JSON.parse(line);
       from = row.index + step;
       found.schemas++;

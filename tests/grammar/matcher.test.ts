@@ -14,6 +14,11 @@ const [bytes, mixed] = compilers as [GrammarCompiler, GrammarCompiler];
 
 const SPECS: readonly GrammarSpec[] = [
   ...SCHEMAS.map(({ schema }): GrammarSpec => ({ kind: "json_schema", schema })),
+  { kind: "json_schema", schema: { type: "string", maxLength: 20, pattern: "^[a-z]+( [a-z]+)*$" } },
+  { kind: "json_schema", schema: { type: "string", minLength: 3, maxLength: 25 } },
+  { kind: "json_schema", schema: { type: "string", pattern: "^[^b]{9,30}a$", maxLength: 22 } },
+  { kind: "json_schema", schema: { properties: { a: true, aa: true, aaab: true }, additionalProperties: false } },
+  { kind: "json_schema", schema: { properties: { a: false, aa: true }, required: ["aa"] }, propertyOrder: "any" },
   { kind: "json" },
   { kind: "regex", pattern: "(a|a)*b" },
   { kind: "regex", pattern: "\\p{L}{1,500}🙂?" },
