@@ -270,10 +270,10 @@ function calibrate() {
   const table = new Int32Array(1024).map((_, i) => (i * 7 + 1) & 1023);
   let best = Number.POSITIVE_INFINITY;
   for (let round = 0; round < 5; round++) {
-    const from = performance.now();
+    const clock = startClock();
     let at = round;
     for (let i = 0; i < 5_000_000; i++) at = table[at];
-    best = Math.min(best, (performance.now() - from) / 5 + (at < 0 ? 1 : 0));
+    best = Math.min(best, elapsed(clock) / 5_000 + (at < 0 ? 1 : 0));
   }
   return best;
 }

@@ -15,6 +15,7 @@ const MORE = [
 
 test("a mask of a real vocabulary has exactly the tokens whose bytes can be read", async () => {
   const opened = await openCheckpoint((await resolveModel("smollm2-135m")).path);
+  if (opened.tokenizer === null) throw new Error("the model has no tokenizer");
   const vocabulary = new Vocabulary(loadTokenizer(opened.tokenizer));
   await opened.close?.();
   const compiler = new GrammarCompiler(vocabulary);
