@@ -45,7 +45,7 @@
       },
       "conditions": [
         ["target_arch=='x64'", {
-          "sources": ["src/tiers/avx2.cc", "src/tiers/avxvnni.cc", "src/tiers/avx512.cc", "src/tiers/avx512vnni.cc"]
+          "sources": ["src/tiers/avx2.cc", "src/tiers/avxvnni.cc", "src/tiers/avx512.cc", "src/tiers/avx512vnni.cc", "src/tiers/amx.cc"]
         }],
         ["target_arch=='arm64'", {
           "sources": ["src/tiers/neon.cc", "src/tiers/neon_dotprod.cc"]

@@ -6,6 +6,10 @@
 
 #if defined(__x86_64__)
 #include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #elif defined(__aarch64__) && defined(__linux__)
 #include <sys/auxv.h>
 #endif
@@ -15,7 +19,7 @@ namespace {
 
 #if defined(__x86_64__)
 struct X86Features {
-  bool avx2 = false, avxvnni = false, avx512 = false, avx512vnni = false;
+  bool avx2 = false, avxvnni = false, avx512 = false, avx512vnni = false, amx = false;
   X86Features() {
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return;
@@ -30,6 +34,8 @@ struct X86Features {
     const unsigned needed = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
     avx512 = avx2 && zmm && (b & needed) == needed;
     avx512vnni = avx512 && (c >> 11 & 1);
+    const bool tiles = (low >> 17 & 3) == 3;  // the operating system saves their configuration and their data
+    amx = avx512vnni && tiles && (d >> 24 & 3) == 3;
     if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) avxvnni = avx2 && (a >> 4 & 1);
   }
 };
@@ -38,11 +44,26 @@ const X86Features& features() {
   return found;
 }
 bool has_avx512vnni() { return features().avx512vnni; }
+#if defined(SGL_AMX_EMULATED)
+bool has_amx() { return features().avx512vnni; }
+#else
+/// Linux gives the memory to save tiles only to processes that ask, for all of their threads.
+bool may_use_tiles() {
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM; old headers have neither
+  return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+bool has_amx() { return features().amx && may_use_tiles(); }
+#endif
 bool has_avx512() { return features().avx512; }
 bool has_avxvnni() { return features().avxvnni; }
 bool has_avx2() { return features().avx2; }
 #else
 bool has_avx512vnni() { return false; }
+bool has_amx() { return false; }
 bool has_avx512() { return false; }
 bool has_avxvnni() { return false; }
 bool has_avx2() { return false; }
@@ -64,6 +85,8 @@ const char* numerics_name(Numerics numerics) {
 const Tier* tiers(int* count) {
   static const Tier all[] = {
       {"avx512-vnni", avx512vnni_table(), has_avx512vnni, "AVX-512 F, BW, VL, DQ, VNNI, and AVX2, FMA, F16C"},
+      // After the tier it extends, so that it is used only when asked for: nobody has timed it yet.
+      {"amx", amx_table(), has_amx, "AMX (amx_tile, amx_int8), which Linux 5.16 and newer allow, and what avx512-vnni needs"},
       {"avx512", avx512_table(), has_avx512, "AVX-512 F, BW, VL, DQ, and AVX2, FMA, F16C"},
       {"avx-vnni", avxvnni_table(), has_avxvnni, "AVX-VNNI, AVX2, FMA, F16C"},
       {"avx2", avx2_table(), has_avx2, "AVX2, FMA, F16C"},

@@ -1,5 +1,6 @@
 #!/bin/sh
 # Builds and runs the kernel tests: test/run.sh [tier]; with PROGRAM=kernels_bench, attention_bench or pool_bench those. Objects go to build/kernels; only changed files are compiled.
+# For kernels_test tiles are emulated (src/tile_amx.h), so that it covers the amx tier on every AVX-512 VNNI machine.
 # CXX and CXXFLAGS are respected, e.g. CXXFLAGS="-O1 -g -fsanitize=address,undefined".
 set -e
 cd "$(dirname "$0")/.."
@@ -9,7 +10,7 @@ flags="-std=gnu++17 -Wall -Wextra -Wno-psabi -ffp-contract=off ${CXXFLAGS:--O3}"
 objects=""
 case $(${CXX:-g++} -dumpmachine) in
   aarch64* | arm64*) tiers="neon neon_dotprod" ;;
-  *) tiers="avx2 avxvnni avx512 avx512vnni" ;;
+  *) tiers="avx2 avxvnni avx512 avx512vnni amx" ;;
 esac
 changed=$(find src test -name '*.h' -newer "$out/stamp" -o -name '*.inl' -newer "$out/stamp" 2>/dev/null || echo all)
 program=${PROGRAM:-kernels_test}
@@ -19,8 +20,13 @@ case $program in
 esac
 for name in $sources; do
   source=src/$name.cc
-  object="$out/$(basename "$source" .cc).o"
-  if [ ! -f "$object" ] || [ "$source" -nt "$object" ] || [ -n "$changed" ]; then ${CXX:-g++} $flags -c "$source" -o "$object"; fi
+  object="$out/$(basename "$source" .cc)"
+  define=""
+  case $program:$name in
+    kernels_test:dispatch | kernels_test:tiers/amx) object="$object-emulated" define=-DSGL_AMX_EMULATED ;;
+  esac
+  object="$object.o"
+  if [ ! -f "$object" ] || [ "$source" -nt "$object" ] || [ -n "$changed" ]; then ${CXX:-g++} $flags $define -c "$source" -o "$object"; fi
   objects="$objects $object"
 done
 [ "$program" = pool_bench ] || touch "$out/stamp"

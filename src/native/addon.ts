@@ -24,7 +24,7 @@ export const KV_DTYPES = ["f32", "f16", "bf16", "int8", "fp8_e4m3"] as const;
 export type KvDtype = (typeof KV_DTYPES)[number];
 
 export interface TierInfo {
-  /** Best first: avx512-vnni, avx512, avx-vnni, avx2, neon-dotprod, neon, portable. Those of other architectures are listed, not supported. */
+  /** Best first: avx512-vnni, amx, avx512, avx-vnni, avx2, neon-dotprod, neon, portable. Those of other architectures are listed, not supported. */
   name: string;
   supported: boolean;
   /** Why (not): the CPU features it needs and whether they are here. */

@@ -10,11 +10,13 @@ const KernelTable* avx2_table();
 const KernelTable* avxvnni_table();
 const KernelTable* avx512_table();
 const KernelTable* avx512vnni_table();
+const KernelTable* amx_table();
 #else
 inline const KernelTable* avx2_table() { return nullptr; }
 inline const KernelTable* avxvnni_table() { return nullptr; }
 inline const KernelTable* avx512_table() { return nullptr; }
 inline const KernelTable* avx512vnni_table() { return nullptr; }
+inline const KernelTable* amx_table() { return nullptr; }
 #endif
 #if defined(__aarch64__)
 const KernelTable* neon_table();
