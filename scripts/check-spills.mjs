@@ -29,7 +29,7 @@ export const BUDGETS = [
   { file: /^avx512vnni/, name: /^integer_tile<1/, most: 8 },
   // Half the registers of AVX-512, and each vector of 16 takes two.
   { file: /^avx/, name: /^direct</, most: 40 },
-  { file: /^avx/, name: /^direct_s(cores|ums)/, most: 2 },
+  { file: /^avx/, name: /^(direct_s(cores|ums)|fill_panel)/, most: 2 },
   { file: /^avx/, name: /^attention_tile/, most: 23 },
   { file: /^avx/, name: /^exp_sum/, most: 6 },
   { file: /^avx/, name: /^(gated_act|fill_integer_panel)/, most: 1 },
@@ -115,7 +115,7 @@ function objdump(...args) {
 }
 
 /** What the budgets were counted with: another compiler has other habits. */
-export const BUDGETS_OF = /GCC: \(.*\) 12\./;
+export const BUDGETS_OF = /GCC: \(.*\) ?12\./;
 
 /** Compilers that a file names in its comments; null without objdump. */
 export function compilersOf(path) {
