@@ -5,7 +5,7 @@ import { type Backend, gen, program } from "../src/lang/index.js";
 const Person = z.object({
   name: z.string(),
   born: z.int(),
-  professions: z.array(z.string()).max(3),
+  professions: z.array(z.string().max(40)).max(3),
 });
 
 const extract = program(async (s, text: string) => {

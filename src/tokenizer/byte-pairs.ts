@@ -101,7 +101,8 @@ class MergeRanks implements Lookup {
   }
 }
 
+/** Quotes of the texts would be escaped, so the first `","` behind the opening quote divides, also when the left text is a comma. */
 function split(key: string): [string, string] {
-  const middle = key.indexOf('","');
+  const middle = key.indexOf('","', 2);
   return [key.slice(2, middle), key.slice(middle + 3, -2)];
 }
