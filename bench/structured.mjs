@@ -135,4 +135,8 @@ console.log(`\na constraint costs ${(100 * figures.costOfConstraint).toFixed(1)}
 console.log(
   `jump-forward: ${figures.jumpForwardSpeedup.batch1.toFixed(2)}x at batch 1, ${figures.jumpForwardSpeedup.batchN.toFixed(2)}x at batch ${batch}`,
 );
-writeResults("structured", "npm run bench:structured", figures);
+writeResults(
+  `structured-${values.model}`,
+  `npm run bench:structured -- ${process.argv.slice(2).join(" ")}`.trim(),
+  figures,
+);
