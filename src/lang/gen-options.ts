@@ -6,7 +6,7 @@ import type { SamplingParams } from "../core/sampling-params.js";
 import { resolveSamplingParams } from "../core/sampling-params.js";
 import type { ChoicesMethod } from "./choices.js";
 import type { Schema, SchemaValue } from "./schema.js";
-import type { Tools } from "./tools.js";
+import { checkTools, type Tools } from "./tools.js";
 
 /** Sampling of one `gen`, or of a whole program as its default. What is absent is the backend's default. */
 export interface SamplingOptions {
@@ -115,7 +115,7 @@ const CONSTRAINT_KEYS = ["schema", "regex", "choices", "type", "grammar"] as con
 
 const known = new Set<string>(GEN_KEYS);
 
-/** @throws SglangError INVALID_REQUEST for an unknown option (with the near miss) or two constraints */
+/** @throws SglangError INVALID_REQUEST for an unknown option (with the near miss), two constraints, or tools that are none */
 export function checkGenOptions(options: GenOptions): void {
   let constraint: string | undefined;
   for (const key of Object.keys(options)) {
@@ -127,6 +127,7 @@ export function checkGenOptions(options: GenOptions): void {
       );
     }
   }
+  if (options.tools !== undefined) checkTools(options.tools);
   for (const key of CONSTRAINT_KEYS) {
     if (options[key] === undefined) continue;
     if (constraint !== undefined) {

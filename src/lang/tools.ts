@@ -1,5 +1,5 @@
 /** Tools: functions that a model may call. With `execute` the language runs them itself, without it the program does. */
-import { SglangError } from "../core/errors.js";
+import { invalidField, SglangError } from "../core/errors.js";
 import { didYouMean } from "../core/near-miss.js";
 import type { ToolCall, ToolDefinition } from "../core/protocol.js";
 import { type Schema, type SchemaValue, toJsonSchema, validateValue } from "./schema.js";
@@ -20,6 +20,24 @@ export type Tools = Readonly<Record<string, Tool>>;
 /** A tool whose `execute` is typed from its `parameters`. */
 export function tool<const P extends Schema>(definition: Tool<P>): Tool {
   return definition as unknown as Tool;
+}
+
+const TOOL_KEYS = ["description", "parameters", "strict", "execute"] as const satisfies readonly (keyof Tool)[];
+
+/** @throws SglangError INVALID_REQUEST for a list (tools have their names as keys here) and for an unknown key of a tool */
+export function checkTools(tools: Tools): void {
+  if (typeof tools !== "object" || tools === null || Array.isArray(tools))
+    throw invalidField(
+      "gen option tools",
+      "an object of tools by name, such as { weather: { parameters, execute } }",
+      tools,
+    );
+  for (const [name, tool] of Object.entries(tools)) {
+    for (const key of Object.keys(tool)) {
+      if (!(TOOL_KEYS as readonly string[]).includes(key))
+        throw invalidField(`Every key of tool "${name}"`, `one of ${TOOL_KEYS.join(", ")}`, key);
+    }
+  }
 }
 
 export function toolDefinitions(tools: Tools): ToolDefinition[] {

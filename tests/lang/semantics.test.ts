@@ -11,6 +11,7 @@ import {
   type State,
   select,
   setDefaultBackend,
+  type Tools,
   tokenLengthNormalized,
   video,
 } from "../../src/lang/index.js";
@@ -466,6 +467,18 @@ describe("wrong use is told well", () => {
     await expect(run("a", {}, {})).rejects.toThrow("2 arguments");
     await expect(run("a", { backnd: echo() })).rejects.toThrow('no option "backnd". Did you mean backend?');
     await expect(run("a", 7)).rejects.toThrow("options must be an object");
+  });
+
+  it("tools as a list, and a tool with a key that tools do not have", async () => {
+    const ask = (tools: unknown) =>
+      program((s) => {
+        s.user("Weather?");
+        return s.assistant(gen({ tools: tools as Tools }));
+      }).run({ backend: echo() });
+    await expect(ask([{ name: "weather" }])).rejects.toThrow("gen option tools must be an object of tools by name");
+    await expect(ask({ weather: { name: "weather" } })).rejects.toThrow(
+      'Every key of tool "weather" must be one of description, parameters, strict, execute, got "name".',
+    );
   });
 
   it("a backend that breaks off or sends answers that nobody asked for", async () => {

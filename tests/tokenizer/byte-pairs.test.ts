@@ -1,10 +1,11 @@
 /** The lookups that stand in for the library's maps answer as those would. */
 import { expect, it } from "vitest";
 import { type BytePairModel, fillBytePairs } from "../../src/tokenizer/byte-pairs.js";
+import type { AddedToken } from "../../src/tokenizer/tokenizer-spec.js";
 
-function fill(tokens: (string | undefined)[], merges: string[], added: { id: number; content: string }[] = []) {
+function fill(tokens: (string | undefined)[], merges: string[], added: AddedToken[] = []) {
   const model: BytePairModel = { tokens_to_ids: new Map(), vocab: [], bpe_ranks: new Map() };
-  fillBytePairs(model, tokens, merges, added as Parameters<typeof fillBytePairs>[3]);
+  fillBytePairs(model, tokens, merges, added);
   return model;
 }
 
@@ -37,7 +38,7 @@ it("finds every merge by the key the library makes, whatever characters it has",
 });
 
 it("gives equal tokens the first id and added tokens their own", () => {
-  const model = fill(["a", "b", "a", undefined, ","], [], [{ id: 5, content: "b" }]);
+  const model = fill(["a", "b", "a", undefined, ","], [], [{ id: 5, content: "b", special: false }]);
   expect(["a", "b", ",", "c"].map((token) => model.tokens_to_ids.get(token))).toEqual([0, 5, 4, undefined]);
   expect(model.vocab[5]).toBe("b");
 });
