@@ -7,20 +7,18 @@
  * A file is written under another name and renamed. What is damaged, or has another shape than this version makes, is
  * dropped and made again. The least recently used go when there are more than a few.
  */
-import { createHash, randomBytes } from "node:crypto";
-import { mkdir, readdir, readFile, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { mkdir, readFile, rename, rm, utimes, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { deserialize, serialize } from "node:v8";
 import { logger } from "../core/logger.js";
 import { Vocabulary, type VocabularyData } from "../grammar/index.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
+import { type KeptFile, listKeptFiles, removeLeftovers, temporaryPath } from "../weights/kept-files.js";
 
 const MAGIC = Buffer.from("SGLVOC1\n", "latin1");
 const HEADER = MAGIC.length + 32;
 const SUFFIX = ".vocabulary";
-const TEMPORARY = /^\..*\.tmp$/;
-/** A writer that has not finished after this long has died. */
-const STALE_MS = 60_000;
 /** Files of at most 15 MB each. */
 const MAX_FILES = 16;
 /** Smaller vocabularies are made faster than they are read. */
@@ -32,11 +30,7 @@ interface Kept {
   data: VocabularyData;
 }
 
-export interface VocabularyEntry {
-  path: string;
-  bytes: number;
-  /** When it was last written or read, ms since 1970. */
-  lastUsed: number;
+export interface VocabularyEntry extends KeptFile {
   /** Model it was made for; null: damaged. */
   model: string | null;
 }
@@ -90,19 +84,12 @@ export function makeVocabulary(tokenizer: Tokenizer, vocabSize: number): Vocabul
 
 /** Every file of the folder, most recently used first. */
 export async function listVocabularies(folder: string): Promise<VocabularyEntry[]> {
-  const names = await readdir(folder).catch(() => []);
-  const entries = await Promise.all(
-    names
-      .filter((name) => name.endsWith(SUFFIX))
-      .map(async (name): Promise<VocabularyEntry | null> => {
-        const path = join(folder, name);
-        const info = await stat(path).catch(() => null);
-        if (!info?.isFile()) return null;
-        const kept = read(await readFile(path).catch(() => Buffer.alloc(0)));
-        return { path, bytes: info.size, lastUsed: info.mtimeMs, model: kept?.model ?? null };
-      }),
+  return Promise.all(
+    (await listKeptFiles(folder, SUFFIX)).map(async (file) => {
+      const kept = read(await readFile(file.path).catch(() => Buffer.alloc(0)));
+      return { ...file, model: kept?.model ?? null };
+    }),
   );
-  return entries.filter((entry) => entry !== null).sort((a, b) => b.lastUsed - a.lastUsed);
 }
 
 /** Removes all but the `keep` most recently used, and what writers that died left behind. */
@@ -120,11 +107,7 @@ export async function pruneVocabularies(
       removed.push(entry);
     }
   }
-  for (const name of await readdir(folder).catch(() => [])) {
-    if (!TEMPORARY.test(name)) continue;
-    const info = await stat(join(folder, name)).catch(() => null);
-    if (info && Date.now() - info.mtimeMs > STALE_MS) await rm(join(folder, name), { force: true });
-  }
+  await removeLeftovers(folder);
   return removed;
 }
 
@@ -132,7 +115,7 @@ async function write(folder: string, path: string, kept: Kept): Promise<void> {
   await mkdir(folder, { recursive: true });
   await pruneVocabularies(folder, MAX_FILES - 1);
   const body = serialize(kept);
-  const temporary = join(folder, `.${kept.key}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
+  const temporary = temporaryPath(folder, kept.key);
   try {
     await writeFile(temporary, Buffer.concat([MAGIC, digestOf(body), body]));
     await rename(temporary, path);

@@ -4,17 +4,15 @@
  *
  * The cache only saves time: whatever is wrong with the folder is said once and the model is packed again.
  */
-import { randomBytes } from "node:crypto";
-import { mkdir, readdir, rm, stat, statfs, utimes } from "node:fs/promises";
+import { mkdir, rm, statfs, utimes } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { logger } from "../core/logger.js";
 import { cacheFolders } from "./cache.js";
+import { type KeptFile, listKeptFiles, removeLeftovers, temporaryPath } from "./kept-files.js";
 import { PackedFileWriter, type PackedIndex, readPackedIndex } from "./packed-file.js";
 import { formatBytes } from "./transfer.js";
 
 const SUFFIX = ".packed";
-/** `.<key>.<pid>.<random>.tmp` */
-const TEMPORARY = /^\..*\.(\d+)\.[0-9a-f]+\.tmp$/;
 /** Free space that is left to others. */
 const DISK_RESERVE_BYTES = 1e9;
 /** Packing less than this takes a few hundredths of a second. */
@@ -32,11 +30,7 @@ export interface PackedCacheOptions {
   minBytes?: number;
 }
 
-export interface PackedEntry {
-  path: string;
-  bytes: number;
-  /** When it was last written or mapped, ms since 1970. */
-  lastUsed: number;
+export interface PackedEntry extends KeptFile {
   /** null: no file of packed weights, or a damaged one. */
   index: PackedIndex | null;
 }
@@ -61,19 +55,12 @@ export function packedCacheLimit(given: number | null, env: NodeJS.ProcessEnv = 
 
 /** Every file of the folder, most recently used first. */
 export async function listPackedEntries(folder: string): Promise<PackedEntry[]> {
-  const names = await readdir(folder).catch(() => []);
-  const entries = await Promise.all(
-    names
-      .filter((name) => name.endsWith(SUFFIX))
-      .map(async (name): Promise<PackedEntry | null> => {
-        const path = join(folder, name);
-        const info = await stat(path).catch(() => null);
-        if (!info?.isFile()) return null;
-        const index = await readPackedIndex(path).catch(() => null);
-        return { path, bytes: info.size, lastUsed: info.mtimeMs, index };
-      }),
+  return Promise.all(
+    (await listKeptFiles(folder, SUFFIX)).map(async (file) => ({
+      ...file,
+      index: await readPackedIndex(file.path).catch(() => null),
+    })),
   );
-  return entries.filter((entry) => entry !== null).sort((a, b) => b.lastUsed - a.lastUsed);
 }
 
 /**
@@ -94,20 +81,8 @@ export async function prunePackedEntries(
     await rm(entry.path, { force: true });
     removed.push(entry);
   }
-  for (const name of await readdir(folder).catch(() => [])) {
-    const pid = Number(TEMPORARY.exec(name)?.[1] ?? Number.NaN);
-    if (!Number.isNaN(pid) && !isAlive(pid)) await rm(join(folder, name), { force: true });
-  }
+  await removeLeftovers(folder);
   return removed;
-}
-
-function isAlive(pid: number): boolean {
-  try {
-    process.kill(pid, 0);
-    return true;
-  } catch (error) {
-    return (error as NodeJS.ErrnoException).code === "EPERM";
-  }
 }
 
 export class PackedCache {
@@ -162,7 +137,7 @@ export class PackedCache {
           `${formatBytes(bavail * bsize)} are free where ${formatBytes(bytes + DISK_RESERVE_BYTES)} are needed`,
         );
       }
-      const temporary = join(this.#folder, `.${key}.${process.pid}.${randomBytes(4).toString("hex")}.tmp`);
+      const temporary = temporaryPath(this.#folder, key);
       return await PackedFileWriter.create(this.#pathOf(key), temporary);
     } catch (error) {
       this.cannotWrite(error);

@@ -1,9 +1,9 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { DEAD } from "../../src/grammar/automaton.js";
 import { GrammarCompiler, type GrammarSpec } from "../../src/grammar/compiler.js";
 import { has } from "../../src/grammar/masks.js";
 import { Vocabulary } from "../../src/grammar/vocabulary.js";
+import { expectExactMasks } from "./exact-masks.js";
 import { SCHEMAS } from "./schemas.js";
 import { byteVocabulary, longTokenVocabulary, mixedVocabulary } from "./vocabularies.js";
 
@@ -28,30 +28,8 @@ const SPECS: readonly GrammarSpec[] = [
 
 describe("masks", () => {
   test("allow a token exactly when its bytes can be read, on every vocabulary", () => {
-    for (const compiler of compilers) {
-      const { vocabulary } = compiler;
-      for (const [index, spec] of SPECS.entries()) {
-        const grammar = compiler.compile(spec);
-        let at = grammar.automaton.start;
-        for (let step = 0; step < 12; step++) {
-          const mask = grammar.masks.compute(at);
-          const live: number[] = [];
-          for (let id = 0; id < vocabulary.vocabSize; id++) {
-            const ordinary = vocabulary.ordinary[id] === 1;
-            const to = ordinary ? grammar.automaton.read(at, vocabulary.bytesOf(id)) : DEAD;
-            const ends = vocabulary.eosTokenIds.includes(id) && grammar.automaton.accepts(at);
-            if (has(mask, id) !== (to !== DEAD || ends))
-              expect.fail(`${JSON.stringify(spec)} step ${step} token ${id}`);
-            if (to !== DEAD) live.push(to);
-          }
-          if (live.length === 0) {
-            expect(grammar.automaton.accepts(at)).toBe(true);
-            break;
-          }
-          at = live[(index * 31 + step * 17) % live.length] as number;
-        }
-      }
-    }
+    for (const compiler of compilers)
+      for (const [index, spec] of SPECS.entries()) expectExactMasks(compiler, spec, 12, index);
   });
 
   test("of equal content are one object", () => {
