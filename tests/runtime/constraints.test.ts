@@ -1,30 +1,12 @@
 /** Requests with a constraint on the real engine over a tiny random model: every answer fits, and nothing else changes. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { Ajv } from "ajv";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { setLogLevel } from "../../src/core/logger.js";
 import type { Constraint, GenerateRequest } from "../../src/core/protocol.js";
-import type { EngineConfig } from "../../src/runtime/config.js";
-import { Engine } from "../../src/runtime/engine.js";
-import { writeTinyModel } from "../../src/testing/index.js";
+import type { Engine } from "../../src/runtime/engine.js";
 import { codeOf, collect } from "./collect.js";
+import { tinyLlama } from "./tiny-llama.js";
 
-let folder: string;
-let model: string;
-beforeAll(async () => {
-  setLogLevel("silent");
-  folder = mkdtempSync(join(tmpdir(), "constraints-"));
-  model = (await writeTinyModel(join(folder, "llama"), { seed: 5 })).path;
-});
-afterAll(() => {
-  setLogLevel("info");
-  rmSync(folder, { recursive: true });
-});
-
-const load = (config: Partial<EngineConfig> = {}) =>
-  Engine.load(model, { offline: true, threads: 2, maxTotalTokens: 4096, ...config });
+const load = tinyLlama();
 
 const PERSON = {
   type: "object",

@@ -1,32 +1,15 @@
 /** Thinking on the real engine over a tiny random model: constraints hold after it, budgets close it, tokens are counted. */
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { Ajv } from "ajv";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { setLogLevel } from "../../src/core/logger.js";
 import type { GenerateRequest, Prompt } from "../../src/core/protocol.js";
 import { REASONING_FORMATS, type ReasoningFormat } from "../../src/core/reasoning.js";
 import type { EngineConfig } from "../../src/runtime/config.js";
-import { Engine } from "../../src/runtime/engine.js";
+import type { Engine } from "../../src/runtime/engine.js";
 import { AnswerThinking, thinkingAfter } from "../../src/runtime/thinking.js";
-import { writeTinyModel } from "../../src/testing/index.js";
 import { codeOf, collect, collectAll } from "./collect.js";
+import { tinyLlama } from "./tiny-llama.js";
 
-let folder: string;
-let model: string;
-beforeAll(async () => {
-  setLogLevel("silent");
-  folder = mkdtempSync(join(tmpdir(), "thinking-"));
-  model = (await writeTinyModel(join(folder, "llama"), { seed: 5 })).path;
-});
-afterAll(() => {
-  setLogLevel("info");
-  rmSync(folder, { recursive: true });
-});
-
-const load = (config: Partial<EngineConfig> = {}) =>
-  Engine.load(model, { offline: true, threads: 2, maxTotalTokens: 4096, ...config });
+const load = tinyLlama();
 
 const SCHEMA = {
   type: "object",
