@@ -12,11 +12,11 @@
 // run in one process, one after the other, `--rounds` times (the tight ones once); the fastest of the rounds counts, for
 // every setup alike. The results file is written after each workload.
 import { createHash } from "node:crypto";
-import { existsSync, readFileSync } from "node:fs";
-import { loadavg } from "node:os";
+import { existsSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { loadavg, tmpdir } from "node:os";
+import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { Engine, engineBackend } from "../dist/index.js";
-import { KvCache } from "../dist/runtime/kv-cache.js";
 import { boundedHitRate, infiniteHitRate } from "./radix/optimal.mjs";
 import { WORKLOADS, Writer } from "./radix/workloads.mjs";
 import { printTable, writeResults } from "./record.mjs";
@@ -42,8 +42,8 @@ const CONCURRENCY = 32;
 const POOL_TOKENS = Number(values["pool-tokens"]);
 const SETUPS = {
   full: {},
-  "no-cache": { config: { disableRadixCache: true }, share: 1 / 4 },
-  "no-tree": { flat: true, share: 1 / 4 },
+  "no-cache": { config: { disableRadixCache: true }, share: 1 / 8 },
+  "no-tree": { flat: true, share: 1 / 8 },
   fcfs: { config: { schedulePolicy: "fcfs" } },
   random: { config: { schedulePolicy: "random" } },
   "no-parallelism": { parallel: false },
@@ -58,7 +58,8 @@ const QUICK = {
 };
 const names = (given, quick, all) => given?.split(",") ?? (values.quick ? quick : Object.keys(all));
 const workloads = names(values.workloads, QUICK.workloads, WORKLOADS);
-const setups = names(values.setups, QUICK.setups, SETUPS);
+/** The others are compared with `full`. */
+const setups = [...new Set(["full", ...names(values.setups, QUICK.setups, SETUPS)])];
 
 /** The engine as the backend sees it, with every request recorded. */
 function recorder(engine, { flat = false }) {
@@ -152,37 +153,31 @@ async function run(workload, items, setup, poolTokens) {
   }
 }
 
-/** Share of wall time inside the cache's own calls when nothing is ever shared. */
+/** Share of wall time inside the prefix cache's own calls when nothing is ever shared, read from a trace (`--trace`). */
 async function ownCost() {
   const writer = new Writer(99);
   const prompts = writer.list(values.quick ? 20 : 100, () => writer.words(120));
-  let inside = 0;
-  const original = {};
-  for (const name of ["match", "grow", "share", "release"]) {
-    original[name] = KvCache.prototype[name];
-    KvCache.prototype[name] = function (...args) {
-      const started = performance.now();
-      try {
-        return original[name].apply(this, args);
-      } finally {
-        inside += performance.now() - started;
-      }
-    };
-  }
-  const engine = await Engine.load(values.model, { offline: true, maxTotalTokens: POOL_TOKENS });
+  const folder = mkdtempSync(join(tmpdir(), "sglang-ts-own-cost-"));
+  const trace = join(folder, "trace.json");
   try {
+    const engine = await Engine.load(values.model, { offline: true, maxTotalTokens: POOL_TOKENS, trace });
     const started = performance.now();
-    await Promise.all(
-      prompts.map(async (text) => {
-        const samplingParams = { maxNewTokens: 8, temperature: 0, ignoreEos: true };
-        for await (const _ of engine.generate({ prompt: { text }, samplingParams, stream: false }));
-      }),
-    );
+    try {
+      await Promise.all(
+        prompts.map(async (text) => {
+          const samplingParams = { maxNewTokens: 8, temperature: 0, ignoreEos: true };
+          for await (const _ of engine.generate({ prompt: { text }, samplingParams, stream: false }));
+        }),
+      );
+    } finally {
+      await engine.close();
+    }
     const wall = performance.now() - started;
-    return { prompts: prompts.length, wallMs: wall, cacheMs: inside, share: inside / wall };
+    const calls = JSON.parse(readFileSync(trace, "utf8")).filter(({ ph, name }) => ph === "X" && /^cache /.test(name));
+    const inside = calls.reduce((sum, { dur }) => sum + dur, 0) / 1000;
+    return { prompts: prompts.length, wallMs: wall, calls: calls.length, cacheMs: inside, share: inside / wall };
   } finally {
-    await engine.close();
-    Object.assign(KvCache.prototype, original);
+    rmSync(folder, { recursive: true });
   }
 }
 
@@ -211,18 +206,19 @@ function write(results, cost) {
   return hitRates;
 }
 
-/** The fastest of the rounds of each setup. */
+/** The fastest of the rounds of each setup. A first run, which compiles the JavaScript, is not counted. */
 async function rounds(workload, items) {
   const full = await run(workload, items, {}, POOL_TOKENS);
   const distinct = full.computedTokens + full.requests.reduce((sum, { output }) => sum + output.length, 0);
   const longest = Math.max(...full.requests.map(({ prompt, output }) => prompt.length + output.length));
   const tightTokens = Math.max(longest + 64, Math.ceil(distinct / 2));
-  const best = new Map([["full", full]]);
+  const best = new Map(setups.map((name) => [name, null]));
   for (let round = 0; round < Number(values.rounds); round++) {
-    for (const name of setups) {
+    // There and back, so that a slow minute of the machine does not always meet the same setup.
+    for (const name of round % 2 === 0 ? setups : setups.toReversed()) {
       const setup = SETUPS[name];
-      // The first round of `full` is over; what tight pools are about does not depend on the clock.
-      if (name === "full" ? round === 0 : setup.tight && round > 0) continue;
+      // What tight pools are about does not depend on the clock.
+      if (setup.tight && round > 0) continue;
       const it = await run(workload, items, setup, setup.tight ? tightTokens : POOL_TOKENS);
       // Exactness on the way: turning anything off changes speed, never an answer.
       const wrong = it.values.findIndex((value, i) => value !== full.values[i]);

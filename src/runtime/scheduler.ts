@@ -92,6 +92,7 @@ export class Scheduler {
       evictionPolicy: options.radixEvictionPolicy,
       tier: options.tier,
     });
+    options.trace?.calls("cache", this.kv, ["match", "grow", "share", "release"]);
     this.kv.onFetched = () => {
       this.#prefill.retry();
       this.#wakeUp();

@@ -1,7 +1,7 @@
 /**
  * `--trace FILE`: what native threads and JavaScript do in each step, in Chrome's trace format. Open it in
  * https://ui.perfetto.dev. Two tracks: `native` has one slice per step, whose gaps are idle time; `loop` has the phases of
- * the scheduler (receive, schedule, queue, accept, masks, process).
+ * the scheduler (receive, schedule, queue, accept, masks, process) and, inside of them, the calls of the prefix cache.
  *
  * Events are written in blocks; a trace whose process was killed lacks the closing bracket, which readers accept.
  */
@@ -41,6 +41,15 @@ export class Trace {
       return run();
     } finally {
       this.#slice("loop", name, start + CLOCK_OFFSET, performance.now() + CLOCK_OFFSET);
+    }
+  }
+
+  /** Makes each call of the named methods of `target` a phase of its own, called `label` and the method's name. */
+  calls<T extends object>(label: string, target: T, methods: readonly (keyof T & string)[]): void {
+    for (const method of methods) {
+      const call = target[method] as (...args: unknown[]) => unknown;
+      const value = (...args: unknown[]) => this.phase(`${label} ${method}`, () => call.apply(target, args));
+      Object.defineProperty(target, method, { value });
     }
   }
 

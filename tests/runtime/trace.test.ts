@@ -48,7 +48,14 @@ describe("--trace", () => {
         tokens: sequences.reduce((sum, { tokens }) => sum + tokens.length, 0),
       });
     const loop = events.filter((e) => e.ph === "X" && e.tid === tracks.get("loop"));
-    expect(new Set(loop.map((e) => e.name))).toEqual(new Set(["receive", "schedule", "queue", "accept", "process"]));
+    const phases = ["receive", "schedule", "queue", "accept", "process"];
+    const calls = ["cache match", "cache grow", "cache share", "cache release"];
+    expect(new Set(loop.map((e) => e.name))).toEqual(new Set([...phases, ...calls]));
+    const cacheCalls = (call: string) => loop.filter((e) => e.name === `cache ${call}`);
+    // One for each request, and for each retraction of one.
+    expect(cacheCalls("release")).toHaveLength(3 + engine.stats().counters.retractions);
+    // Prefill and decode steps make room for what they add: once for each request in each.
+    expect(cacheCalls("grow").length).toBeGreaterThanOrEqual(3 * 200);
     for (const { ts, dur } of loop) expect([ts, dur].every((x) => Number.isFinite(x) && (x as number) >= 0)).toBe(true);
   });
 
