@@ -42,8 +42,8 @@ const CONCURRENCY = 32;
 const POOL_TOKENS = Number(values["pool-tokens"]);
 const SETUPS = {
   full: {},
-  "no-cache": { config: { disableRadixCache: true }, share: 1 / 8 },
-  "no-tree": { flat: true, share: 1 / 8 },
+  "no-cache": { config: { disableRadixCache: true }, share: 1 / 4 },
+  "no-tree": { flat: true, share: 1 / 4 },
   fcfs: { config: { schedulePolicy: "fcfs" } },
   random: { config: { schedulePolicy: "random" } },
   "no-parallelism": { parallel: false },

@@ -38,7 +38,7 @@ export const WORKLOADS = {
     items(w) {
       const question = () => `Question: ${w.words(40)}?\nA. ${w.words(6)}\nB. ${w.words(6)}\nC. ${w.words(6)}\nAnswer:`;
       const shots = w.list(5, (i) => `${question()} ${"ABC"[i % 3]}\n\n`).join("");
-      return w.list(64, () => ({ shots, question: `Question: ${w.words(18)}?\nAnswer:` }));
+      return w.list(40, () => ({ shots, question: `Question: ${w.words(18)}?\nAnswer:` }));
     },
     program: program(async (s, { shots, question }, _options) => {
       s.text(shots + question);
@@ -49,7 +49,7 @@ export const WORKLOADS = {
     what: "20-shot, the likeliest of 4 endings",
     items(w) {
       const shots = w.list(20, () => `${w.words(14)}: ${w.words(6)}.\n`).join("");
-      return w.list(32, () => ({ text: `${shots}${w.words(16)}:`, endings: w.list(4, () => ` ${w.words(6)}.`) }));
+      return w.list(16, () => ({ text: `${shots}${w.words(16)}:`, endings: w.list(4, () => ` ${w.words(6)}.`) }));
     },
     program: program(async (s, { text, endings }, _options) => {
       s.text(text);
@@ -60,7 +60,7 @@ export const WORKLOADS = {
     what: "an agent's trace replayed: thought, action, observation, three times",
     items(w) {
       const template = `Answer with thoughts and actions. ${w.words(150)}\n`;
-      return w.list(24, () => ({ task: `${template}Question: ${w.words(12)}?\n`, seen: w.list(3, () => w.words(30)) }));
+      return w.list(12, () => ({ task: `${template}Question: ${w.words(12)}?\n`, seen: w.list(3, () => w.words(30)) }));
     },
     program: program(async (s, { task, seen }, _options) => {
       s.text(task);
@@ -76,7 +76,7 @@ export const WORKLOADS = {
     what: "generative agents replayed: calls over a character's description and memories",
     items(w) {
       const characters = w.list(4, (i) => `Character ${i}. ${w.words(110)}\n`);
-      return w.list(64, (i) => `${characters[i % 4]}Memory: ${w.words(20)}\nWhat happens next?`);
+      return w.list(32, (i) => `${characters[i % 4]}Memory: ${w.words(20)}\nWhat happens next?`);
     },
     program: program(async (s, text, _options) => {
       s.text(text);
@@ -87,7 +87,7 @@ export const WORKLOADS = {
     what: "tree of thought: 3 plans, 3 ways to carry each out, a grade for each",
     items(w) {
       const examples = `Solve step by step.\n${w.words(220)}\n`;
-      return w.list(8, () => `${examples}Problem: ${w.words(30)}?\n`);
+      return w.list(4, () => `${examples}Problem: ${w.words(30)}?\n`);
     },
     program: program(async (s, problem, options) => {
       s.text(problem);
@@ -117,7 +117,7 @@ export const WORKLOADS = {
     what: "skeleton of thought: an outline, then its 4 points side by side",
     items: (w) => {
       const task = `Write an outline, then each point. ${w.words(120)}\n`;
-      return w.list(16, () => `${task}Topic: ${w.words(10)}\nOutline:`);
+      return w.list(8, () => `${task}Topic: ${w.words(10)}\nOutline:`);
     },
     program: program(async (s, topic, options) => {
       s.text(topic);
@@ -137,7 +137,7 @@ export const WORKLOADS = {
     what: "branch, solve, merge: an essay judged on 3 dimensions, then a summary",
     items: (w) => {
       const task = `Judge the essay. ${w.words(60)}\n`;
-      return w.list(16, () => `${task}Essay: ${w.words(150)}\n`);
+      return w.list(8, () => `${task}Essay: ${w.words(150)}\n`);
     },
     program: program(async (s, essay, options) => {
       s.text(essay);
@@ -158,7 +158,7 @@ export const WORKLOADS = {
     what: "an object of three fields extracted from documents under one long instruction, its form forced by a grammar",
     items(w) {
       const instruction = `Extract the fields as JSON. ${w.words(200)}\n`;
-      return w.list(32, () => `${instruction}Document: ${w.words(25)}\nJSON: `);
+      return w.list(16, () => `${instruction}Document: ${w.words(25)}\nJSON: `);
     },
     program: program(async (s, text, _options) => {
       s.text(text);
@@ -167,7 +167,7 @@ export const WORKLOADS = {
   },
   "chat-short": {
     what: "4 turns, long questions, short answers",
-    items: (w) => w.list(24, () => w.list(4, () => w.words(80))),
+    items: (w) => w.list(12, () => w.list(4, () => w.words(80))),
     program: program(async (s, turns, _options) => {
       for (const turn of turns) {
         s.text(`User: ${turn}\nAssistant:`);
@@ -178,7 +178,7 @@ export const WORKLOADS = {
   },
   "chat-long": {
     what: "4 turns, long answers",
-    items: (w) => w.list(16, () => w.list(4, () => w.words(40))),
+    items: (w) => w.list(8, () => w.list(4, () => w.words(40))),
     program: program(async (s, turns, _options) => {
       for (const turn of turns) {
         s.text(`User: ${turn}\nAssistant:`);
@@ -192,7 +192,7 @@ export const WORKLOADS = {
     items(w) {
       const task = `Answer from the passage. ${w.words(80)}\n`;
       const passages = w.list(5, (i) => `Passage ${i}: ${w.words(110)}\n`);
-      return w.list(64, () => `${task}${passages[w.int(5)]}Question: ${w.words(12)}?\nAnswer:`);
+      return w.list(32, () => `${task}${passages[w.int(5)]}Question: ${w.words(12)}?\nAnswer:`);
     },
     program: program(async (s, text, _options) => {
       s.text(text);
