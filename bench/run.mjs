@@ -1,7 +1,9 @@
-// `npm run bench [-- --compare] [--model NAME|FILE] [--rounds N] [--threads N] [--cases LIST] [--numerics LIST] [--append]`
+// `npm run bench [-- --compare] [--model NAME|FILE] [--rounds N] [--threads N] [--cases LIST] [--numerics LIST] [--append]
+// [--openvino PYTHON]`
 // Prints a table and writes bench/results/*.json with the machine, CPU flags, commit and command. Engines take turns
 // within each round, so that a slow minute of the machine hits all of them; figures are medians over rounds. `--append`
 // goes on with the rounds of an earlier run of the same commit; `--model q8_0:NAME` is that model requantised to Q8_0.
+// `--openvino PYTHON` measures OpenVINO GenAI too: a Python that has openvino-genai (its reader takes Q8_0 and Q4_0 files).
 import { spawnSync } from "node:child_process";
 import { existsSync, readFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
@@ -23,6 +25,7 @@ const { values } = parseArgs({
     cases: { type: "string", default: CASES },
     numerics: { type: "string", default: "" },
     append: { type: "boolean", default: false },
+    openvino: { type: "string" },
     out: { type: "string" },
   },
 });
@@ -30,8 +33,8 @@ const rounds = Number(values.rounds);
 const { path: model, note } = await openModelFile(values.model);
 const cases = values.cases.split(",");
 
-function measure(script, args, cwd = here) {
-  const run = spawnSync(process.execPath, [script, ...args], {
+function measure(script, args, cwd = here, program = process.execPath) {
+  const run = spawnSync(program, [script, ...args], {
     cwd,
     encoding: "utf8",
     stdio: ["ignore", "pipe", "inherit"],
@@ -47,8 +50,15 @@ const others = (engineConfig.NUMERICS ?? []).filter(
   (mode) => mode !== usual && (values.numerics === "all" || values.numerics.split(",").includes(mode)),
 );
 const engines = [["sglang-ts", ours({})], ...others.map((mode) => [`sglang-ts ${mode}`, ours({ numerics: mode })])];
+const compare = join(here, "compare");
+if (values.openvino) {
+  const peer = join(compare, "openvino_genai_peer.py");
+  engines.push([
+    "openvino-genai",
+    () => measure(peer, [model, values.threads, values.cases], compare, values.openvino),
+  ]);
+}
 if (values.compare) {
-  const compare = join(here, "compare");
   if (!existsSync(join(compare, "node_modules"))) {
     console.log("Installing the peers into bench/compare ...");
     spawnSync("npm", ["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock"], {
@@ -71,7 +81,7 @@ for (let round = 0; round < rounds; round++)
 
 const kernels = samples.get("sglang-ts")[0].kernels.tier;
 const plainName = values.model.replace(/[^a-z0-9.-]+/gi, "-");
-const file = values.out ?? join(here, "results", `${plainName}-${kernels}${values.compare ? "-compare" : ""}.json`);
+const file = values.out ?? join(here, "results", `${plainName}-${kernels}${values.compare || values.openvino ? "-compare" : ""}.json`);
 const earlier = values.append && existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null;
 if (earlier !== null) {
   if (earlier.commit !== origin("").commit) throw new Error(`--append: ${file} is of commit ${earlier.commit}`);
@@ -102,18 +112,20 @@ const show = (key, value) => {
   return key === "rssBytes" ? (value / 1e6).toFixed(0) : value.toFixed(value < 100 ? 1 : 0);
 };
 const names = [...samples.keys()];
-const first = names[0];
-const last = names.at(-1);
-const head = ["", ...names, ...(values.compare ? ["ratio"] : [])];
+const peers = names.filter((name) => !name.startsWith("sglang-ts"));
+const ratio = (key, peer) => {
+  const [ours, theirs] = [figures["sglang-ts"][key], figures[peer][key]];
+  return ours && theirs ? `${(ours / theirs).toFixed(2)}x` : "-";
+};
+const head = ["", ...names, ...peers.map((peer) => `of ${peer}`)];
 const rows = keys.map((key) => {
-  const cells = names.map((name) => show(key, figures[name][key]));
-  const ratio = figures[first][key] / figures[last][key];
-  return [key === "rssBytes" ? "resident, MB" : labelOf(key), ...cells, ...(values.compare ? [ratio.toFixed(2)] : [])];
+  const cells = [...names.map((name) => show(key, figures[name][key])), ...peers.map((peer) => ratio(key, peer))];
+  return [key === "rssBytes" ? "resident, MB" : labelOf(key), ...cells];
 });
 rows.push(["start to first token, s", (median(startups) / 1e3).toFixed(2)]);
 printTable([head, ...rows]);
 
-const { memory } = samples.get(first).at(-1);
+const { memory } = samples.get("sglang-ts").at(-1);
 writeResults(
   "",
   `npm run bench -- ${process.argv.slice(2).join(" ")}`.trim(),
@@ -121,7 +133,7 @@ writeResults(
     model: values.model,
     ...(note && { note }),
     threads: Number(values.threads),
-    rounds: samples.get(first).length,
+    rounds: samples.get("sglang-ts").length,
     figures,
     memory,
     firstTokenMs: startups,
