@@ -81,7 +81,9 @@ for (let round = 0; round < rounds; round++)
 
 const kernels = samples.get("sglang-ts")[0].kernels.tier;
 const plainName = values.model.replace(/[^a-z0-9.-]+/gi, "-");
-const file = values.out ?? join(here, "results", `${plainName}-${kernels}${values.compare || values.openvino ? "-compare" : ""}.json`);
+const file =
+  values.out ??
+  join(here, "results", `${plainName}-${kernels}${values.compare || values.openvino ? "-compare" : ""}.json`);
 const earlier = values.append && existsSync(file) ? JSON.parse(readFileSync(file, "utf8")) : null;
 if (earlier !== null) {
   if (earlier.commit !== origin("").commit) throw new Error(`--append: ${file} is of commit ${earlier.commit}`);
