@@ -29,22 +29,22 @@ import { resolveSamplingParams, type SamplingParams } from "../core/sampling-par
 import type { CompiledGrammar, Vocabulary } from "../grammar/index.js";
 import { createDetokenizer } from "../tokenizer/detokenizer.js";
 import type { Tokenizer } from "../tokenizer/tokenizer.js";
-import type { RowOutput } from "./batch.js";
 import { describeCacheTree } from "./cache-tree.js";
-import { ChunkStream } from "./chunk-stream.js";
 import type { EngineConfig } from "./config.js";
 import { createTier } from "./create-tier.js";
+import { GenerateCall } from "./generate-call.js";
 import { GrammarConstraint } from "./grammar-constraint.js";
-import { GrammarManager } from "./grammar-manager.js";
+import { GrammarManager, NO_GRAMMARS } from "./grammar-manager.js";
 import { type LoadOptions, loadEngineParts } from "./load.js";
 import type { ModelRunner } from "./model-runner.js";
-import { AnswerOutput, ProbeOutput, TokenTexts } from "./output.js";
+import { AnswerOutput, TokenTexts } from "./output.js";
 import type { Random } from "./policy.js";
+import { Probes } from "./probes.js";
 import { checkLogprobs, fitPrompt, type LongTextEncoder, PromptEncoder } from "./prompt.js";
 import { createRandom } from "./random.js";
-import { type Probe, Req } from "./request.js";
+import { Req } from "./request.js";
 import { Scheduler } from "./scheduler.js";
-import { schedulerOptions } from "./scheduler-options.js";
+import { priorityOf, schedulerOptions } from "./scheduler-options.js";
 import { type SessionNode, Sessions } from "./sessions.js";
 import { StopMatcher } from "./stop-matcher.js";
 import { AnswerThinking, thinkingAfter } from "./thinking.js";
@@ -52,25 +52,10 @@ import { TimeSlices } from "./time-slices.js";
 import { Trace } from "./trace.js";
 import { makeVocabulary } from "./vocabulary-cache.js";
 
-/** What an engine that takes no constraints reports of them. */
-const NO_GRAMMARS: EngineStats["grammar"] = {
-  waiting: 0,
-  requests: 0,
-  cacheHits: 0,
-  compiled: 0,
-  compileSeconds: 0,
-  latestCompileSeconds: [],
-  refused: 0,
-  timedOut: 0,
-  aborted: 0,
-};
 /** Prompt tokens the detokenizer sees before the answer, for spaces and split characters at its start. */
 const PROMPT_TAIL = 64;
 /** Nodes of the prefix cache that are shown unless more are asked for. */
 const MAX_TREE_NODES = 10_000;
-const ABORTED = "The caller aborted the request.";
-/** Longest delay of a Node timer, in seconds. */
-const MAX_TIMEOUT = (2 ** 31 - 1) / 1000;
 
 /** What an engine is made of; {@link Engine.load} makes these from a model, tests from fakes. */
 export interface EngineParts {
@@ -105,6 +90,7 @@ export class Engine implements EngineApi {
   readonly #texts: TokenTexts;
   readonly #random: Random;
   readonly #rids = new Set<string>();
+  readonly #probes: Probes;
   readonly #sessions = new Sessions();
   readonly #startedAt = performance.now();
   readonly #startup: EngineStats["startup"];
@@ -134,6 +120,13 @@ export class Engine implements EngineApi {
       tier: createTier(config, runner, parts.kvIdentity),
     };
     this.#scheduler = new Scheduler(runner, schedulerOptions(config, runner, given));
+    this.#probes = new Probes({
+      vocabSize: runner.vocabSize,
+      encoder: this.#encoder,
+      scheduler: this.#scheduler,
+      slices: this.#slices,
+      fit: (ids) => this.#fit(ids, 0, true),
+    });
   }
 
   /**
@@ -165,9 +158,7 @@ export class Engine implements EngineApi {
     }
     const rid = this.#claimRid(request.rid);
     try {
-      const ids = await this.#encoder.encode(request.prompt);
-      const [{ row, promptTokens }] = await this.#probe([ids], { hidden: true, tokenIds: [] }, request.signal, rid);
-      return { rid, embedding: normalise(row.hidden as Float32Array), promptTokens };
+      return { rid, ...(await this.#probes.embed(request, rid)) };
     } finally {
       this.#rids.delete(rid);
     }
@@ -176,24 +167,7 @@ export class Engine implements EngineApi {
   async score(request: ScoreRequest): Promise<ScoreResult> {
     if (this.config.isEmbedding)
       throw new SglangError("UNSUPPORTED", "An engine started with --is-embedding cannot score.");
-    const { labelTokenIds, applySoftmax = false } = request;
-    this.#encoder.checkIds(labelTokenIds, "label_token_ids");
-    if (labelTokenIds.length === 0) throw invalidField("label_token_ids", "at least one token id", "none");
-    const prompts = await this.#scorePrompts(request);
-    if (prompts.length === 0) return { scores: [], promptTokens: 0 };
-    const results = await this.#probe(prompts, { hidden: false, tokenIds: labelTokenIds }, request.signal);
-    return {
-      scores: results.map(({ row }) => {
-        const probabilities = Array.from(row.wantedLogprobs, Math.exp);
-        if (!applySoftmax) return probabilities;
-        // Softmax over the labels' logits: their logprobs differ from them by a constant.
-        const best = row.wantedLogprobs.reduce((a, b) => Math.max(a, b));
-        const weights = Array.from(row.wantedLogprobs, (logprob) => Math.exp(logprob - best));
-        const sum = weights.reduce((a, b) => a + b, 0);
-        return weights.map((weight) => weight / sum);
-      }),
-      promptTokens: results.reduce((sum, { promptTokens }) => sum + promptTokens, 0),
-    };
+    return this.#probes.score(request);
   }
 
   /** Token ids of a text as prompts get them: in time slices, long texts in a worker thread. */
@@ -280,25 +254,22 @@ export class Engine implements EngineApi {
 
   async #startGenerate(request: GenerateRequest, call: GenerateCall): Promise<void> {
     const receivedAt = performance.now();
-    const { signal, session } = request;
+    const { session } = request;
     let node: SessionNode | null = null;
     let rid = "";
     let n = 1;
     try {
       if (this.config.isEmbedding)
         throw new SglangError("UNSUPPORTED", "An engine started with --is-embedding cannot generate text.");
-      const timer = this.#deadline(request, call);
+      call.limit(request.timeoutSeconds);
       rid = this.#claimRid(request.rid);
       const claimed = rid;
       call.onEnd = () => {
         this.#rids.delete(claimed);
         node?.ended();
-        clearTimeout(timer);
-        signal?.removeEventListener("abort", call.abort);
       };
-      signal?.addEventListener("abort", call.abort, { once: true });
-      if (signal?.aborted) call.abort();
-      const priority = this.#priority(request.priority);
+      call.follow(request.signal);
+      const priority = priorityOf(request.priority, this.config);
 
       const params = await this.#slices.run(() =>
         resolveSamplingParams(request.samplingParams, {
@@ -371,29 +342,6 @@ export class Engine implements EngineApi {
   #thinking({ format }: ReasoningRequest, prompt: Prompt, ids: readonly number[]): ReasoningFormat | null {
     const tail = this.tokenizer.decode(ids.slice(-PROMPT_TAIL), { skipSpecialTokens: false });
     return thinkingAfter(format, prompt, tail);
-  }
-
-  /** Starts the clock of a request's timeout. */
-  #deadline({ timeoutSeconds }: GenerateRequest, call: GenerateCall): NodeJS.Timeout | undefined {
-    if (timeoutSeconds === undefined) return undefined;
-    if (!(timeoutSeconds > 0 && timeoutSeconds <= MAX_TIMEOUT))
-      throw invalidField("timeout_s", `a number of seconds above 0, at most ${MAX_TIMEOUT}`, timeoutSeconds);
-    return setTimeout(() => call.expire(timeoutSeconds), timeoutSeconds * 1000).unref();
-  }
-
-  /** A request's priority, larger first; without one it has the lowest. */
-  #priority(given: number | undefined): number {
-    if (given === undefined) return Number.NEGATIVE_INFINITY;
-    if (!Number.isSafeInteger(given)) throw invalidField("priority", "an integer", given);
-    const { enablePriorityScheduling, scheduleLowPriorityValuesFirst } = this.config;
-    if (!enablePriorityScheduling && given !== 0) {
-      throw new SglangError(
-        "UNSUPPORTED",
-        `priority ${given} would have no effect: start the server with --enable-priority-scheduling, or leave it out.`,
-        { field: "priority" },
-      );
-    }
-    return scheduleLowPriorityValuesFirst ? -given : given;
   }
 
   /** The n independent requests of one generate request; they share the prompt's pages through the prefix cache. */
@@ -483,62 +431,6 @@ export class Engine implements EngineApi {
     return id !== null && this.tokenizer.isSpecial(id);
   }
 
-  /** Runs prompts up to their last token and reads one row of each, in order. */
-  async #probe(
-    prompts: readonly (readonly number[])[],
-    probe: Probe,
-    signal: AbortSignal | undefined,
-    rid: string = randomUUID(),
-  ): Promise<{ row: RowOutput; promptTokens: number }[]> {
-    const params = resolveSamplingParams({ maxNewTokens: 0 }, { vocabSize: this.#runner.vocabSize });
-    const group = {};
-    const outputs = prompts.map(() => new ProbeOutput());
-    const reqs = await Promise.all(
-      prompts.map((prompt, i) =>
-        this.#slices.run(() => {
-          const { ids: promptIds, maxNewTokens } = this.#fit(prompt, 0, true);
-          const stopIds = new Set<number>();
-          const init = { rid: `${rid}_${i}`, group, promptIds, params, maxNewTokens, seed: 0n, stopIds };
-          return new Req({ ...init, probe, output: outputs[i] });
-        }),
-      ),
-    );
-    if (signal?.aborted) throw new SglangError("ABORTED", ABORTED);
-    const abort = () => {
-      for (const req of reqs) this.#scheduler.abort(req, ABORTED);
-    };
-    this.#scheduler.enqueue(reqs);
-    signal?.addEventListener("abort", abort, { once: true });
-    try {
-      const rows = await Promise.all(outputs.map((output) => output.result));
-      return rows.map((row, i) => ({ row, promptTokens: reqs[i].promptLength }));
-    } catch (error) {
-      abort();
-      throw error;
-    } finally {
-      signal?.removeEventListener("abort", abort);
-    }
-  }
-
-  async #scorePrompts({ query, items, itemFirst = false }: ScoreRequest): Promise<(readonly number[])[]> {
-    const join = <T extends string | readonly number[]>(item: T, glue: (first: T, second: T) => T): T =>
-      itemFirst ? glue(item, query as T) : glue(query as T, item);
-    return Promise.all(
-      items.map(async (item, i) => {
-        if (typeof item !== typeof query) {
-          throw invalidField(
-            `items[${i}]`,
-            `of the same kind as query, ${typeof query === "string" ? "a text" : "token ids"}`,
-            item,
-          );
-        }
-        if (typeof item === "string") return this.#encoder.encode({ text: join(item, (a, b) => (a as string) + b) });
-        this.#encoder.checkIds(item, `items[${i}]`);
-        return this.#encoder.encode({ inputIds: join(item, (a, b) => [...a, ...b] as never) });
-      }),
-    );
-  }
-
   #fit(ids: readonly number[], maxNewTokens: number | null, isExplicit: boolean): ReturnType<typeof fitPrompt> {
     return fitPrompt(ids, {
       contextLength: this.model.contextLength,
@@ -555,99 +447,4 @@ export class Engine implements EngineApi {
     this.#rids.add(rid);
     return rid;
   }
-}
-
-/** One generate request seen from outside: an iterator that starts work at its first `next` and stops it at `return`. */
-class GenerateCall implements AsyncIterableIterator<GenerateChunk> {
-  onStart: (() => void) | null = null;
-  onEnd: (() => void) | null = null;
-  readonly #stop = new AbortController();
-  readonly #stream = new ChunkStream<GenerateChunk>();
-  #reqs: readonly Req[] = [];
-  #scheduler: Scheduler | null = null;
-
-  #abortMessage = ABORTED;
-  #abortStatus: number | undefined;
-
-  readonly abort = (): void => this.#abortAll();
-
-  /** The request's timeout has passed. An answer that has begun ends as it is; one that has not is an error. */
-  expire(seconds: number): void {
-    if (this.aborted) return;
-    this.#abortMessage = `The request's timeout_s of ${seconds} s has passed.`;
-    this.#abortStatus = 504;
-    this.#abortAll();
-  }
-
-  get aborted(): boolean {
-    return this.#stop.signal.aborted;
-  }
-
-  /** Fires when the request is aborted, for whatever reason. */
-  get signal(): AbortSignal {
-    return this.#stop.signal;
-  }
-
-  #abortAll(): void {
-    this.#stop.abort();
-    for (const req of this.#reqs)
-      this.#scheduler?.abort(req, this.#abortMessage, req.outputLength === 0 ? this.#abortStatus : undefined);
-  }
-
-  started(reqs: readonly Req[], scheduler: Scheduler): void {
-    this.#reqs = reqs;
-    this.#scheduler = scheduler;
-  }
-
-  push(chunk: GenerateChunk): void {
-    this.#stream.push(chunk);
-  }
-
-  /** An error in one answer ends the others too. */
-  end(error: Error | null): void {
-    this.onEnd?.();
-    this.onEnd = null;
-    this.#stream.end(error);
-    if (error) this.abort();
-  }
-
-  /** Aborted before there was a request. */
-  endAborted(rid: string, n: number): void {
-    for (let index = 0; index < n; index++) {
-      this.push({
-        rid: n > 1 ? `${rid}_${index}` : rid,
-        index,
-        textDelta: "",
-        tokenIdsDelta: [],
-        finishReason: { type: "abort", message: this.#abortMessage, statusCode: this.#abortStatus },
-        usage: { promptTokens: 0, completionTokens: 0, cachedTokens: 0 },
-        timing: { queuedMs: 0, firstTokenMs: null, totalMs: 0, retractions: 0 },
-      });
-    }
-    this.end(null);
-  }
-
-  next(): Promise<IteratorResult<GenerateChunk, undefined>> {
-    this.onStart?.();
-    this.onStart = null;
-    return this.#stream.next();
-  }
-
-  return(): Promise<IteratorResult<GenerateChunk, undefined>> {
-    this.onStart = null;
-    this.abort();
-    this.#stream.end();
-    return Promise.resolve({ value: undefined, done: true });
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-}
-
-function normalise(vector: Float32Array): Float32Array {
-  let sum = 0;
-  for (const x of vector) sum += x * x;
-  const scale = sum > 0 ? 1 / Math.sqrt(sum) : 0;
-  return vector.map((x) => x * scale);
 }

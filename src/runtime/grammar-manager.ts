@@ -24,6 +24,19 @@ export interface GrammarOptions {
   trialLimits?: TrialLimits;
 }
 
+/** What an engine that takes no constraints reports of them. */
+export const NO_GRAMMARS: EngineStats["grammar"] = {
+  waiting: 0,
+  requests: 0,
+  cacheHits: 0,
+  compiled: 0,
+  compileSeconds: 0,
+  latestCompileSeconds: [],
+  refused: 0,
+  timedOut: 0,
+  aborted: 0,
+};
+
 export class GrammarManager {
   readonly #options: GrammarOptions;
   readonly #tokenizer: Tokenizer;

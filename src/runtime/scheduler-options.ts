@@ -1,4 +1,5 @@
 /** EngineConfig as the scheduler takes it: the same for an engine and for a simulation of one. */
+import { invalidField, SglangError } from "../core/errors.js";
 import { type EngineConfig, prefillStepTokens } from "./config.js";
 import { FairShare } from "./fair-share.js";
 import type { ModelRunner } from "./model-runner.js";
@@ -32,4 +33,18 @@ export function schedulerOptions(
     trace,
     tier,
   };
+}
+
+/** A request's priority, larger first; without one it has the lowest. @throws SglangError UNSUPPORTED where priorities are off */
+export function priorityOf(given: number | undefined, config: EngineConfig): number {
+  if (given === undefined) return Number.NEGATIVE_INFINITY;
+  if (!Number.isSafeInteger(given)) throw invalidField("priority", "an integer", given);
+  if (!config.enablePriorityScheduling && given !== 0) {
+    throw new SglangError(
+      "UNSUPPORTED",
+      `priority ${given} would have no effect: start the server with --enable-priority-scheduling, or leave it out.`,
+      { field: "priority" },
+    );
+  }
+  return config.scheduleLowPriorityValuesFirst ? -given : given;
 }

@@ -344,7 +344,8 @@ describe("an error that nobody caught", () => {
     async (overlap) => {
       const { engine } = fakeEngine(
         { maxRunningRequests: 1, disableOverlapSchedule: !overlap },
-        { onStep: () => sleep(1) },
+        // Slow: the first must still run when the others have come, on a busy machine too.
+        { onStep: () => sleep(20) },
       );
       const ask = (text: string, regex?: string) =>
         collect(engine, {
