@@ -16,6 +16,9 @@
  * The plain loop (`overlap: false`) processes each step before it queues the next; tokens and logprobs are the same. With
  * nothing to do the loop sleeps until a request arrives: no timers, no polling. Aborts are noted at once and carried out
  * between two steps.
+ *
+ * Longer than most files here: the loop and all that may happen to a request between two steps, in one place. Who is
+ * admitted (`prefill`), who goes on (`decode`), what a step is (`batch`) and what is counted (`scheduler-stats`) is elsewhere.
  */
 import { SglangError } from "../core/errors.js";
 import { logger } from "../core/logger.js";
