@@ -5,14 +5,16 @@
 // goes on with the rounds of an earlier run of the same commit; `--model q8_0:NAME` is that model requantised to Q8_0.
 // `--openvino PYTHON` measures OpenVINO GenAI too: a Python that has openvino-genai (its reader takes Q8_0 and Q4_0 files).
 import { spawnSync } from "node:child_process";
-import { existsSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { availableParallelism } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import * as engineConfig from "../dist/runtime/config.js";
+import { openCheckpoint } from "../dist/weights/index.js";
 import { openModelFile } from "./model-file.mjs";
 import { median, origin, printTable, writeResults } from "./record.mjs";
+import { barPlot } from "./svg.mjs";
 
 const here = dirname(fileURLToPath(import.meta.url));
 const CASES = "prefill512,decode1,decode8,decode32";
@@ -127,6 +129,50 @@ const rows = keys.map((key) => {
 rows.push(["start to first token, s", (median(startups) / 1e3).toFixed(2)]);
 printTable([head, ...rows]);
 
+// What the machine's own limits, measured by `npm run bench:kernels`, would allow: one read of the weights per token, and
+// two operations per weight of the layers and token of a prompt.
+async function limitsOf() {
+  const measured = join(here, "results", `kernels-${kernels}.json`);
+  if (!existsSync(measured)) return {};
+  const { machine, limits, threads } = JSON.parse(readFileSync(measured, "utf8"));
+  const now = origin("").machine;
+  if (machine.cpu !== now.cpu || String(machine.flags) !== String(now.flags) || threads !== Number(values.threads))
+    return {};
+  const rateOf = (name) => limits.find(({ limit }) => limit === name)?.rate;
+  const checkpoint = await openCheckpoint(model);
+  try {
+    const tensors = [...checkpoint.tensors.values()];
+    const hasHead = tensors.some(({ name }) => name === "output.weight");
+    const read = tensors.filter(({ name }) => !hasHead || name !== "token_embd.weight");
+    const bytes = read.reduce((sum, { byteLength }) => sum + byteLength, 0);
+    const layers = tensors.filter(({ name, shape }) => name.startsWith("blk.") && shape.length > 1);
+    const weights = layers.reduce((sum, { shape }) => sum + shape.reduce((a, b) => a * b), 0);
+    const int8 = rateOf("int8");
+    return { decode1: (rateOf("dram") * 1e9) / bytes, ...(int8 && { prefill512: (int8 * 1e9) / (2 * weights) }) };
+  } finally {
+    checkpoint.close();
+  }
+}
+const limits = await limitsOf();
+const base = peers[0];
+if (base) {
+  const plot = file.replace(/(\.json)?$/, ".svg");
+  const groups = cases
+    .filter((key) => figures[base][key])
+    .map((key) => ({
+      name: labelOf(key).replace(", tok/s", ""),
+      bars: names.map((name) => {
+        const value = figures[name][key] ?? Number.NaN;
+        return { value: value / figures[base][key], label: show(key, value) };
+      }),
+      ...(limits[key] && { limit: limits[key] / figures[base][key] }),
+    }));
+  const note = `labels: tokens per second; dashed: the machine's own limit; ${kernels} kernels, ${values.threads} threads`;
+  const title = `${values.model}: speed beside ${base}`;
+  writeFileSync(plot, barPlot({ title, note, y: `times ${base}`, series: names, groups }));
+  console.log(`\nplotted: ${plot}`);
+}
+
 const { memory } = samples.get("sglang-ts").at(-1);
 writeResults(
   "",
@@ -137,6 +183,7 @@ writeResults(
     threads: Number(values.threads),
     rounds: samples.get("sglang-ts").length,
     figures,
+    limits,
     memory,
     firstTokenMs: startups,
     samples: Object.fromEntries(samples),
