@@ -6,7 +6,7 @@
  * complements and intersections of string constraints mean the same for bytes as for texts.
  */
 import { SglangError } from "../core/errors.js";
-import { textMachine } from "./automaton-machine.js";
+import { remainderMachine, textMachine } from "./automaton-machine.js";
 import { type CodePointRanges, type Expression, intersectRanges, MAX_CODE_POINT } from "./ir.js";
 import { EPSILON, type Lexemes, NEVER } from "./lexeme.js";
 
@@ -121,6 +121,8 @@ export class Encoder {
             next: (lexeme, byte) => lexemes.next(lexeme, byte),
           }),
         );
+      case "remainder":
+        return lexemes.machine(remainderMachine(expression));
       case "ref":
       case "embed":
         throw new SglangError(

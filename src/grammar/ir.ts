@@ -42,6 +42,16 @@ export type Expression =
    * needs no table for it: {@link unfold} rewrites one step into classes and states, and nodes are interned per state.
    */
   | { readonly kind: "automaton"; readonly automaton: TextAutomaton; readonly state: number }
+  /**
+   * A whole number in decimal, without sign and leading zeros, whose remainder is accepted. Regular. It has a state for
+   * each remainder; they are made as they come up. `name` tells apart what is accepted.
+   */
+  | {
+      readonly kind: "remainder";
+      readonly divisor: number;
+      readonly name: string;
+      readonly accepts: (remainder: number) => boolean;
+    }
   /** Another grammar at this place: its root and its own rules (names do not clash with ours). */
   | { readonly kind: "embed"; readonly grammar: GrammarSource };
 

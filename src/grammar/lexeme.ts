@@ -13,6 +13,7 @@
  * Longer than most files here: constructors, derivatives and emptiness share the arena's private tables.
  */
 import { SglangError } from "../core/errors.js";
+import { type ByteClasses, ByteClassTable } from "./byte-classes.js";
 import { RecordTable } from "./record-table.js";
 import { RowTable } from "./row-table.js";
 
@@ -50,6 +51,8 @@ export interface ByteMachine {
   /** @returns the next state, or -1 for none. */
   next(state: number, byte: number): number;
   accepts(state: number): boolean;
+  /** At least so many bytes lead from the state to one that accepts, as far as that is known. */
+  distance?(state: number): number;
   /** Bytes it can tell apart; all others behave alike (and usually lead nowhere). */
   readonly alphabet: readonly number[];
 }
@@ -67,12 +70,8 @@ const UNKNOWN = -1;
 /** Entries of transition rows (one for each class of bytes) kept before all are forgotten; they are only a memo. */
 const MAX_ROW_ENTRIES = 16_777_216;
 
-/** Bytes partitioned by behaviour: the members of each class, and the class of each byte. */
-export interface ByteClasses {
-  readonly bytes: Uint8Array;
-  readonly members: readonly Uint8Array[];
-  readonly of: Uint8Array;
-}
+/** The same for derivatives of parts. */
+const MAX_PART_ENTRIES = 4_194_304;
 
 /**
  * How many JSON-safe characters may follow whatever they are. `exact`: one more is refused whatever it is, and the lexeme
@@ -92,10 +91,10 @@ export interface LexemeView {
   readonly max: number;
 }
 
-/** States a search looks at before it guesses. */
-const GUESS_AFTER = 32;
-/** States looked at for a shortest text. */
-const MAX_GUESSED = 256;
+/** Texts of a list that are tried one by one. */
+const MAX_FILTERED = 256;
+/** Distances are told apart up to here. */
+const MAX_DISTANCE = 4_096;
 /** First bytes that are few. */
 const NARROW = 24;
 
@@ -112,14 +111,17 @@ export class Lexemes {
   readonly #machines: ByteMachine[] = [];
   readonly #machineIds = new Map<string, number>();
   readonly #rows = new RowTable(MAX_ROW_ENTRIES, 65_536);
+  /** Derivatives of parts of intersections, dead ends and all. */
+  readonly #parts = new RowTable(MAX_PART_ENTRIES);
   /** Bit 0 nullable, bit 1 may be empty for a reason that needs a search, bits 2-3 result of it (1 empty, 2 not). */
   readonly #facts: number[] = [];
   readonly #reach: SafeReach[] = [];
   readonly #firstBits: Int32Array[] = [];
   readonly #lexemeClasses: ByteClasses[] = [];
   readonly #continues = new Map<number, boolean>();
-  readonly #shortest = new Map<number, readonly number[] | undefined>();
-  readonly #classes = new Map<string, ByteClasses>();
+  readonly #distances: (number | undefined)[] = [];
+  readonly #classes = new ByteClassTable();
+  readonly #machineClasses: ByteClasses[] = [];
   readonly #safeCharacters = new Set<number>();
   readonly #maxLexemes: number;
   readonly #maxSearch: number;
@@ -221,36 +223,51 @@ export class Lexemes {
   alt(items: readonly number[]): number {
     if (items.length === 0) return NEVER;
     if (items.length === 1) return items[0] as number;
-    const flat = new Set<number>();
-    this.#flatten(Kind.Alt, items, flat);
-    flat.delete(NEVER);
-    if (flat.has(this.all)) return this.all;
-    if (flat.size <= 1) return flat.size === 0 ? NEVER : (flat.values().next().value as number);
-    this.#mergeSets(flat);
-    if (flat.has(EPSILON)) {
-      for (const item of flat)
-        if (item !== EPSILON && this.nullable(item)) {
-          flat.delete(EPSILON);
-          break;
-        }
-    }
-    return this.#list(Kind.Alt, flat);
+    const flat = this.#flat(Kind.Alt, items);
+    if (flat.includes(this.all)) return this.all;
+    if (flat[0] === NEVER) flat.shift();
+    if (flat.length > 1) this.#mergeSets(flat);
+    if (flat[0] === EPSILON && flat.some((item) => item !== EPSILON && this.nullable(item))) flat.shift();
+    if (flat.length <= 1) return flat[0] ?? NEVER;
+    flat.unshift(Kind.Alt);
+    return this.#make(flat, flat.some((item, i) => i > 0 && this.nullable(item)) ? 1 : 0);
   }
 
   and(items: readonly number[]): number {
     if (items.length === 0) return this.all;
     if (items.length === 1) return items[0] as number;
-    const flat = new Set<number>();
-    this.#flatten(Kind.And, items, flat);
-    flat.delete(this.all);
-    if (flat.has(NEVER)) return NEVER;
-    if (flat.has(EPSILON)) {
-      for (const item of flat) if (!this.nullable(item)) return NEVER;
-      return EPSILON;
+    let flat = this.#flat(Kind.And, items);
+    if (flat[0] === NEVER) return NEVER;
+    const { pool } = this.#table;
+    if (flat[0] === EPSILON) return flat.every((item) => this.nullable(item)) ? EPSILON : NEVER;
+    let anything = false;
+    for (const item of flat) {
+      const start = this.#table.start(item);
+      if (item === this.all) anything = true;
+      else if (pool[start] === Kind.Not && flat.includes(pool[start + 1] as number)) return NEVER;
     }
-    for (const item of flat) if (flat.has(this.not(item))) return NEVER;
-    if (flat.size === 0) return this.all;
-    return this.#list(Kind.And, flat);
+    if (anything) flat = flat.filter((item) => item !== this.all);
+    if (flat.length <= 1) return flat[0] ?? this.all;
+    flat.unshift(Kind.And);
+    return this.#make(flat, flat.every((item, i) => i === 0 || this.nullable(item)) ? 1 : 0);
+  }
+
+  /** The same as {@link and}; where one of the two is a list of texts, what is left of the list. */
+  both(a: number, b: number): number {
+    const [list, other] = this.#isList(a) ? [a, b] : [b, a];
+    if (!this.#isList(list)) return this.and([a, b]);
+    const strings = this.#literalLists[this.#table.pool[this.#table.start(list) + 1] as number] as Uint8Array[];
+    const left = strings.filter((text) => this.matches(other, text));
+    return left.length === strings.length ? list : this.literals(left);
+  }
+
+  /** Whether the lexeme is a short list of whole texts. */
+  #isList(lexeme: number): boolean {
+    const { pool } = this.#table;
+    const at = this.#table.start(lexeme);
+    if (pool[at] !== Kind.Literals || pool[at + 4] !== 0) return false;
+    const { length } = this.#literalLists[pool[at + 1] as number] as Uint8Array[];
+    return pool[at + 3] === length && length <= MAX_FILTERED;
   }
 
   /** Byte strings the lexeme does not match. Intersect with a universe: its result contains ill-formed text too. */
@@ -409,12 +426,7 @@ export class Lexemes {
   classes(lexeme: number): ByteClasses {
     let classes = this.#lexemeClasses[lexeme];
     if (classes === undefined) {
-      // What reads its first byte by a part alone tells bytes apart as the part does.
-      const start = this.#table.start(lexeme);
-      const kind = this.#table.pool[start];
-      const part = this.#table.pool[start + 1] as number;
-      const same = kind === Kind.Repeat || kind === Kind.Not || (kind === Kind.Cat && !this.nullable(part));
-      classes = same ? this.classes(part) : this.#makeClasses(lexeme);
+      classes = this.#makeClasses(lexeme);
       this.#lexemeClasses[lexeme] = classes;
     }
     return classes;
@@ -506,37 +518,44 @@ export class Lexemes {
     return this.#make([Kind.Cat, first, rest], this.nullable(first) && this.nullable(rest) ? 1 : 0);
   }
 
-  #flatten(kind: Kind, items: Iterable<number>, into: Set<number>): void {
+  /** The items, those of items of that kind in their stead; ascending, each once. */
+  #flat(kind: Kind, items: readonly number[]): number[] {
+    const { pool } = this.#table;
+    const flat: number[] = [];
     for (const item of items) {
       const start = this.#table.start(item);
-      if (this.#table.pool[start] === kind) {
-        const end = this.#table.end(item);
-        for (let i = start + 1; i < end; i++) into.add(this.#table.pool[i] as number);
-      } else into.add(item);
+      if (pool[start] !== kind) flat.push(item);
+      else for (let i = start + 1, end = this.#table.end(item); i < end; i++) flat.push(pool[i] as number);
     }
+    sortNumbers(flat);
+    let kept = 1;
+    for (let i = 1; i < flat.length; i++) if (flat[i] !== flat[i - 1]) flat[kept++] = flat[i] as number;
+    flat.length = kept;
+    return flat;
   }
 
-  #mergeSets(flat: Set<number>): void {
-    let bits: Int32Array | undefined;
+  /** Sets among ascending items become one. */
+  #mergeSets(flat: number[]): void {
+    const { pool } = this.#table;
+    const isSet = (item: number): boolean => pool[this.#table.start(item)] === Kind.Set;
     let count = 0;
+    for (const item of flat) if (isSet(item)) count++;
+    if (count < 2) return;
+    const bits = new Int32Array(8);
+    let kept = 0;
     for (const item of flat) {
-      const start = this.#table.start(item);
-      if (this.#table.pool[start] !== Kind.Set) continue;
-      bits ??= new Int32Array(8);
-      const from = this.#sets.start(this.#table.pool[start + 1] as number);
+      if (!isSet(item)) {
+        flat[kept++] = item;
+        continue;
+      }
+      const from = this.#sets.start(pool[this.#table.start(item) + 1] as number);
       for (let i = 0; i < 8; i++) bits[i] = (bits[i] as number) | (this.#sets.pool[from + i] as number);
-      count++;
     }
-    if (bits === undefined || count < 2) return;
-    for (const item of [...flat]) if (this.#table.pool[this.#table.start(item)] === Kind.Set) flat.delete(item);
-    flat.add(this.byteSet(bits));
-  }
-
-  #list(kind: Kind.Alt | Kind.And, items: Set<number>): number {
-    if (items.size === 1) return items.values().next().value as number;
-    const sorted = [...items].sort((a, b) => a - b);
-    const nullable = kind === Kind.Alt ? sorted.some((i) => this.nullable(i)) : sorted.every((i) => this.nullable(i));
-    return this.#make([kind, ...sorted], nullable ? 1 : 0);
+    flat.length = kept;
+    const merged = this.byteSet(bits);
+    if (flat.includes(merged)) return;
+    flat.push(merged);
+    sortNumbers(flat);
   }
 
   #literalsNode(list: number, lo: number, hi: number, depth: number): number {
@@ -573,7 +592,8 @@ export class Lexemes {
         const items: number[] = [];
         const end = this.#table.end(lexeme);
         for (let i = start + 1; i < end; i++) {
-          const derived = this.#derive(this.#table.pool[i] as number, byte);
+          const item = this.#table.pool[i] as number;
+          const derived = isAlt ? this.#derive(item, byte) : this.#derivePart(item, byte);
           if (derived === NEVER) {
             if (!isAlt) return NEVER;
           } else items.push(derived);
@@ -603,6 +623,23 @@ export class Lexemes {
       default:
         return NEVER;
     }
+  }
+
+  /** The same for a part of an intersection: it comes up again in many intersections, so it is remembered. */
+  #derivePart(lexeme: number, byte: number): number {
+    const rows = this.#parts;
+    const classes = this.classes(lexeme);
+    const kind = classes.of[byte] as number;
+    let row = rows.offset(lexeme);
+    if (row >= 0) {
+      const known = rows.table[row + kind] as number;
+      if (known !== UNKNOWN) return known;
+    }
+    const derived = this.#derive(lexeme, byte);
+    row = rows.offset(lexeme);
+    if (row < 0) row = rows.add(lexeme, classes.members.length, UNKNOWN);
+    rows.table[row + kind] = derived;
+    return derived;
   }
 
   #deriveLiterals(list: number, lo: number, hi: number, depth: number, byte: number): number {
@@ -644,154 +681,167 @@ export class Lexemes {
   }
 
   /**
-   * Whether an intersection matches a shortest text of one of its parts, or those of all one after the other. True
-   * settles it; where parts ask for words to be contained, it takes a search very long to put them together.
+   * Searches for an accepting state, nearest first as far as {@link #distance} knows; everything found on the way to one
+   * is remembered as not empty. Where patterns ask for words to be contained, a search by length alone would try all
+   * texts as long as the words together.
    */
-  #guess(root: number): boolean {
-    if (this.#table.pool[this.#table.start(root)] !== Kind.And) return false;
-    const texts: (readonly number[])[] = [];
-    for (const item of this.view(root).items) {
-      if (this.#table.pool[this.#table.start(item)] === Kind.Not) continue;
-      const text = this.#shortestText(item);
-      if (text !== undefined) texts.push(text);
-    }
-    if (texts.length > 1) texts.push(texts.flat());
-    for (const text of texts) {
-      const path = [root];
-      let at = root;
-      for (const byte of text) {
-        at = this.#derive(at, byte);
-        if (at === NEVER) break;
-        path.push(at);
-      }
-      if (at === NEVER || !this.nullable(at)) continue;
-      for (const state of path) {
-        if (((this.#facts[state] as number) & 2) !== 0)
-          this.#facts[state] = ((this.#facts[state] as number) & 3) | (2 << 2);
-      }
-      return true;
-    }
-    return false;
-  }
-
-  /** A shortest text of the lexeme; undefined when none is found soon. */
-  #shortestText(root: number): readonly number[] | undefined {
-    if (this.#shortest.has(root)) return this.#shortest.get(root);
-    const order = [root];
-    const from = new Map<number, readonly [number, number]>();
-    let end = this.nullable(root) ? root : NEVER;
-    for (let i = 0; i < order.length && i < MAX_GUESSED && end === NEVER; i++) {
-      const state = order[i] as number;
-      for (const byte of this.representatives(state)) {
-        const to = this.#derive(state, byte);
-        if (to === NEVER || to === root || from.has(to)) continue;
-        from.set(to, [state, byte]);
-        order.push(to);
-        if (!this.nullable(to)) continue;
-        end = to;
-        break;
-      }
-    }
-    let text: number[] | undefined;
-    if (end !== NEVER) {
-      text = [];
-      for (let step = from.get(end); step !== undefined; step = from.get(step[0])) text.unshift(step[1]);
-    }
-    this.#shortest.set(root, text);
-    return text;
-  }
-
-  /** Breadth-first search for an accepting state; everything found on the way to one is remembered as not empty. */
   #search(root: number): boolean {
     const order = [root];
-    const parents = new Map<number, number[]>([[root, []]]);
-    const live: number[] = [];
-    for (let i = 0; i < order.length && live.length === 0; i++) {
-      if (i === GUESS_AFTER && this.#guess(root)) return false;
-      const state = order[i] as number;
-      for (const byte of this.representatives(state)) {
-        const to = this.#derive(state, byte);
+    const places = new Map<number, number>([[root, 0]]);
+    /** Ways to each state, linked: the state at its other end, and the way found before. */
+    const lastWay = [-1];
+    const waySource: number[] = [];
+    const wayBefore: number[] = [];
+    const queue: number[][] = [];
+    const enqueue = (place: number): void => {
+      const distance = this.#distance(order[place] as number);
+      while (queue.length <= distance) queue.push([]);
+      (queue[distance] as number[]).push(place);
+      if (distance < nearest) nearest = distance;
+    };
+    let nearest = 0;
+    enqueue(0);
+    const taken: number[] = [];
+    let live = -1;
+    while (live < 0) {
+      while (nearest < queue.length && (taken[nearest] ?? 0) === (queue[nearest] as number[]).length) nearest++;
+      if (nearest >= queue.length) break;
+      const at = taken[nearest] ?? 0;
+      taken[nearest] = at + 1;
+      const place = (queue[nearest] as number[])[at] as number;
+      const state = order[place] as number;
+      const bytes = this.representatives(state);
+      for (let i = 0; i < bytes.length; i++) {
+        const to = this.#derive(state, bytes[i] as number);
         if (to === NEVER) continue;
         const facts = this.#facts[to] as number;
         const known = facts >> 2;
         if (known === 1) continue;
-        const sources = parents.get(to);
-        if (sources !== undefined) sources.push(state);
-        else {
-          parents.set(to, [state]);
-          order.push(to);
-          if (order.length > this.#maxSearch) {
-            throw new SglangError(
-              "UNSUPPORTED",
-              `A combination of patterns needs more than ${this.#maxSearch} states to be decided; simplify the patterns or the lengths they are combined with.`,
-              { field: "grammar", expected: `at most ${this.#maxSearch} states` },
-            );
-          }
+        let found = places.get(to);
+        if (found === undefined) {
+          found = order.push(to) - 1;
+          places.set(to, found);
+          lastWay.push(-1);
+          if (order.length > this.#maxSearch) throw this.#tooManyStates();
+          enqueue(found);
         }
+        wayBefore.push(lastWay[found] as number);
+        lastWay[found] = waySource.push(place) - 1;
         if ((facts & 2) === 0 || known === 2 || this.nullable(to)) {
-          live.push(to);
+          live = found;
           break;
         }
       }
     }
-    if (live.length === 0) {
+    if (live < 0) {
       for (const state of order) this.#facts[state] = (this.#facts[state] as number) | (1 << 2);
       return true;
     }
-    const marked = new Set<number>();
-    while (live.length > 0) {
-      const state = live.pop() as number;
-      if (marked.has(state)) continue;
-      marked.add(state);
-      if (((this.#facts[state] as number) & 2) !== 0) {
-        this.#facts[state] = ((this.#facts[state] as number) & 3) | (2 << 2);
-      }
-      for (const source of parents.get(state) ?? []) live.push(source);
+    const marked = new Uint8Array(order.length);
+    const work = [live];
+    while (work.length > 0) {
+      const place = work.pop() as number;
+      if (marked[place] === 1) continue;
+      marked[place] = 1;
+      const state = order[place] as number;
+      const facts = this.#facts[state] as number;
+      if ((facts & 2) !== 0) this.#facts[state] = (facts & 3) | (2 << 2);
+      for (let way = lastWay[place] as number; way >= 0; way = wayBefore[way] as number)
+        work.push(waySource[way] as number);
     }
     return false;
   }
 
-  #makeClasses(lexeme: number): ByteClasses {
-    const sets = new Set<number>();
-    const singles = new Set<number>();
-    this.#firstSets(lexeme, sets, singles);
-    const key = `${[...sets].sort(ascending)}|${[...singles].sort(ascending)}`;
-    const known = this.#classes.get(key);
+  #tooManyStates(): SglangError {
+    return new SglangError(
+      "UNSUPPORTED",
+      `A combination of patterns needs more than ${this.#maxSearch} states to be decided; simplify the patterns or the lengths they are combined with.`,
+      { field: "grammar", expected: `at most ${this.#maxSearch} states` },
+    );
+  }
+
+  /** A guess of how many bytes a shortest text has, to order searches by: parts of an intersection count one by one. */
+  #distance(lexeme: number): number {
+    const known = this.#distances[lexeme];
     if (known !== undefined) return known;
-    // Classes are split by one set after the other; single bytes come last, each alone.
-    const of = new Uint8Array(256);
-    let count = 1;
-    for (const id of sets) {
-      const start = this.#sets.start(id);
-      const inside = new Int16Array(256).fill(-1);
-      const outside = new Int16Array(256).fill(-1);
-      let next = 0;
-      for (let b = 0; b < 256; b++) {
-        const side = ((this.#sets.pool[start + (b >> 5)] as number) >>> (b & 31)) & 1 ? inside : outside;
-        const from = of[b] as number;
-        if ((side[from] as number) < 0) side[from] = next++;
-        of[b] = side[from] as number;
+    const distance = Math.min(MAX_DISTANCE, this.nullable(lexeme) ? 0 : this.#guessDistance(lexeme));
+    this.#distances[lexeme] = distance;
+    return distance;
+  }
+
+  #guessDistance(lexeme: number): number {
+    const { pool } = this.#table;
+    const start = this.#table.start(lexeme);
+    const end = this.#table.end(lexeme);
+    const first = pool[start + 1] as number;
+    switch (pool[start]) {
+      case Kind.Cat:
+        return this.#distance(first) + this.#distance(pool[start + 2] as number);
+      case Kind.And: {
+        let sum = 0;
+        for (let i = start + 1; i < end; i++) sum += this.#distance(pool[i] as number);
+        return sum;
       }
-      count = next;
-    }
-    // A byte alone may leave its class empty, so classes are numbered anew.
-    const wide = Uint16Array.from(of);
-    for (const b of singles) wide[b] = count++;
-    const numbers = new Map<number, number>();
-    const members: number[][] = [];
-    for (let b = 0; b < 256; b++) {
-      let number = numbers.get(wide[b] as number);
-      if (number === undefined) {
-        number = members.push([]) - 1;
-        numbers.set(wide[b] as number, number);
+      case Kind.Alt: {
+        let least = MAX_DISTANCE;
+        for (let i = start + 1; i < end; i++) least = Math.min(least, this.#distance(pool[i] as number));
+        return least;
       }
-      of[b] = number;
-      (members[number] as number[]).push(b);
+      case Kind.Repeat:
+        return (pool[start + 2] as number) * this.#distance(first);
+      case Kind.Literals: {
+        const text = (this.#literalLists[first] as Uint8Array[])[pool[start + 2] as number] as Uint8Array;
+        return text.length - (pool[start + 4] as number);
+      }
+      case Kind.Machine:
+        return (this.#machines[first] as ByteMachine).distance?.(pool[start + 2] as number) ?? 1;
+      default:
+        return 1;
     }
-    const lists = members.map((list) => Uint8Array.from(list));
-    const classes = { bytes: Uint8Array.from(lists, (list) => list[0] as number), members: lists, of };
-    this.#classes.set(key, classes);
-    return classes;
+  }
+
+  #makeClasses(lexeme: number): ByteClasses {
+    const { pool } = this.#table;
+    const start = this.#table.start(lexeme);
+    const first = pool[start + 1] as number;
+    switch (pool[start]) {
+      case Kind.Set:
+        return this.#classes.ofSet(this.#sets.pool, this.#sets.start(first));
+      case Kind.Cat: {
+        const classes = this.classes(first);
+        return this.nullable(first) ? this.#classes.meet(classes, this.classes(pool[start + 2] as number)) : classes;
+      }
+      case Kind.Alt:
+      case Kind.And: {
+        let classes = this.#classes.whole;
+        const end = this.#table.end(lexeme);
+        for (let i = start + 1; i < end; i++) classes = this.#classes.meet(classes, this.classes(pool[i] as number));
+        return classes;
+      }
+      case Kind.Not:
+      case Kind.Repeat:
+        return this.classes(first);
+      case Kind.Literals: {
+        const strings = this.#literalLists[first] as Uint8Array[];
+        const depth = pool[start + 4] as number;
+        const singles = new Set<number>();
+        for (let i = pool[start + 2] as number; i < (pool[start + 3] as number); i++) {
+          const byte = (strings[i] as Uint8Array)[depth];
+          if (byte !== undefined) singles.add(byte);
+        }
+        return this.#classes.ofSingles(singles);
+      }
+      case Kind.Machine: {
+        let classes = this.#machineClasses[first];
+        if (classes === undefined) {
+          classes = this.#classes.ofSingles((this.#machines[first] as ByteMachine).alphabet);
+          this.#machineClasses[first] = classes;
+        }
+        return classes;
+      }
+      default:
+        return this.#classes.whole;
+    }
   }
 
   #decideFirstBits(lexeme: number): Int32Array {
@@ -850,40 +900,6 @@ export class Lexemes {
         }
         return bits;
       }
-    }
-  }
-
-  #firstSets(lexeme: number, sets: Set<number>, singles: Set<number>): void {
-    const start = this.#table.start(lexeme);
-    const pool = this.#table.pool;
-    const a = pool[start + 1] as number;
-    switch (pool[start]) {
-      case Kind.Set:
-        sets.add(a);
-        return;
-      case Kind.Cat:
-        this.#firstSets(a, sets, singles);
-        if (this.nullable(a)) this.#firstSets(pool[start + 2] as number, sets, singles);
-        return;
-      case Kind.Alt:
-      case Kind.And:
-        for (let i = start + 1; i < this.#table.end(lexeme); i++) this.#firstSets(pool[i] as number, sets, singles);
-        return;
-      case Kind.Not:
-      case Kind.Repeat:
-        this.#firstSets(a, sets, singles);
-        return;
-      case Kind.Literals: {
-        const strings = this.#literalLists[a] as Uint8Array[];
-        const depth = pool[start + 4] as number;
-        for (let i = pool[start + 2] as number; i < (pool[start + 3] as number); i++) {
-          const s = strings[i] as Uint8Array;
-          if (depth < s.length) singles.add(s[depth] as number);
-        }
-        return;
-      }
-      case Kind.Machine:
-        for (const byte of (this.#machines[a] as ByteMachine).alphabet) singles.add(byte);
     }
   }
 
@@ -953,8 +969,20 @@ const MAX_TRIED = 64;
 const NO_BITS = new Int32Array(8);
 const ALL_BITS = new Int32Array(8).fill(-1);
 
-function ascending(a: number, b: number): number {
-  return a - b;
+/** Few numbers are sorted by moving them one by one. */
+const FEW = 24;
+
+function sortNumbers(list: number[]): void {
+  if (list.length > FEW) {
+    list.sort((a, b) => a - b);
+    return;
+  }
+  for (let i = 1; i < list.length; i++) {
+    const value = list[i] as number;
+    let at = i;
+    for (; at > 0 && (list[at - 1] as number) > value; at--) list[at] = list[at - 1] as number;
+    list[at] = value;
+  }
 }
 
 function overlap(a: Int32Array, b: Int32Array): boolean {

@@ -188,6 +188,10 @@ interface DecimalShape {
   firstDigitOnly?: boolean;
 }
 
+/** Parts of a number as parts of a key; no bound has so many digits. */
+const MANY = 2 ** 20;
+const PHASES = { start: 0, zero: 1, whole: 2, point: 3, fraction: 4 } as const;
+
 /** -1, 0 or 1 for a text read so far against the digits of a limit. */
 type Order = -1 | 0 | 1;
 
@@ -244,7 +248,8 @@ function decimals({ low, high, wholeOnly, firstDigitOnly = false }: DecimalShape
       tooLarge: () => {
         throw tooManyStates("minimum", "use shorter bounds");
       },
-      key: (state) => `${state.phase}${state.digits},${state.places},${state.low},${state.high}`,
+      key: ({ phase, digits, places, low, high }) =>
+        (((PHASES[phase] * MANY + digits) * MANY + places) * 4 + low + 1) * 4 + high + 1,
       accepting: accepts,
       step: (state, letter) => {
         if (letter === POINT) return state.phase === "zero" || state.phase === "whole" ? atPoint(state) : null;
@@ -360,7 +365,7 @@ function multiples({ divisor, places, scale }: Multiple, wholeOnly: boolean): Ex
       tooLarge: () => {
         throw tooManyStates("multipleOf", "use a divisor with fewer digits");
       },
-      key: (state) => `${state.phase}${state.places},${state.remainder}`,
+      key: (state) => (PHASES[state.phase] * MANY + state.places) * MAX_REMAINDERS + state.remainder,
       accepting: ({ phase, places: read, remainder }) =>
         phase !== "start" && phase !== "point" && (remainder * scale[read]) % divisor === 0,
       step: ({ phase, places: read, remainder }, letter) => {

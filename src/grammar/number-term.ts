@@ -6,6 +6,7 @@
  * pushed down to single constraints, which have an exact opposite of their own (`not >= 1` is `< 1`); subtracting texts
  * would keep `0.99999999999999999999`, which every reader takes for 1.
  */
+import { SglangError } from "../core/errors.js";
 import {
   charClass,
   choice,
@@ -18,6 +19,7 @@ import {
   sequence,
   text,
 } from "./ir.js";
+import { leastCommonMultiple } from "./number-decision.js";
 import { type NumberBounds, numberRange } from "./number-range.js";
 
 export type Comparison = "<" | "<=" | ">=" | ">";
@@ -47,6 +49,9 @@ const FRACTION = optional(sequence(text("."), DIGITS));
 const EXPONENT_MARK = charClass([0x45, 0x45, 0x65, 0x65]);
 /** Characters, point included, up to which different decimals parse to different doubles (at most 15 digits do). */
 const EXACT_LENGTH = 16;
+
+/** Largest number that remainders are counted in. */
+const MAX_DIVISOR = 1_000_000;
 
 /** Numbers in any spelling JSON has, as far as they parse to a finite double: 308 digits, or fewer and an exponent. */
 const ANY_NUMBER = sequence(
@@ -88,83 +93,6 @@ const NO_INTEGER = choice(
   ),
 );
 
-/** True when the term holds a number that is found without automata; false when that takes a closer look. */
-export function hasPlainNumber(term: NumberTerm): boolean {
-  switch (term.kind) {
-    case "any":
-    case "integer":
-    case "multiple":
-      return true;
-    case "compare":
-      return Math.abs(term.bound) < 1e15;
-    case "values":
-      return term.values.some(Number.isFinite);
-    case "or":
-      return term.items.some(hasPlainNumber);
-    case "and": {
-      // Whole numbers next to a bound, or zero: one of them is in most ranges.
-      const bounds = term.items.flatMap((item) => (item.kind === "compare" ? [item.bound] : []));
-      const tried = [
-        0,
-        1,
-        2,
-        ...bounds.flatMap((bound) => [
-          Math.ceil(bound),
-          Math.floor(bound),
-          Math.floor(bound) + 1,
-          Math.ceil(bound) - 1,
-        ]),
-      ];
-      return tried.some((value) => Math.abs(value) < 1e15 && term.items.every((item) => surelyHolds(item, value)));
-    }
-    default:
-      return false;
-  }
-}
-
-function surelyHolds(term: NumberTerm, value: number): boolean {
-  switch (term.kind) {
-    case "any":
-    case "integer":
-      return true;
-    case "multiple":
-      return value === 0;
-    case "values":
-      return term.values.includes(value);
-    case "compare":
-      if (term.comparison === "<") return value < term.bound;
-      if (term.comparison === "<=") return value <= term.bound;
-      return term.comparison === ">" ? value > term.bound : value >= term.bound;
-    case "and":
-      return term.items.every((item) => surelyHolds(item, value));
-    case "or":
-      return term.items.some((item) => surelyHolds(item, value));
-    case "not":
-      return surelyFails(term.item, value);
-    default:
-      return false;
-  }
-}
-
-/** @param value a whole number. */
-function surelyFails(term: NumberTerm, value: number): boolean {
-  switch (term.kind) {
-    case "none":
-      return true;
-    case "values":
-    case "compare":
-      return !surelyHolds(term, value);
-    case "and":
-      return term.items.some((item) => surelyFails(item, value));
-    case "or":
-      return term.items.every((item) => surelyFails(item, value));
-    case "not":
-      return surelyHolds(term.item, value);
-    default:
-      return false;
-  }
-}
-
 /** The texts of the numbers in a term. */
 export function numberExpression(term: NumberTerm): Expression {
   switch (term.kind) {
@@ -202,6 +130,7 @@ function inFull(value: number): string {
 /** Bounds of one conjunction become one range, so that `> 0` and `integer` mean "from 1 on". */
 function conjunction(items: readonly NumberTerm[]): Expression {
   const parts: Expression[] = [];
+  const byRemainder: NumberTerm[] = [];
   const bounds: NumberBounds & Partial<Record<(typeof BOUND_NAMES)[Comparison], number>> = {};
   const collect = (term: NumberTerm): void => {
     switch (term.kind) {
@@ -220,23 +149,84 @@ function conjunction(items: readonly NumberTerm[]): Expression {
         return;
       }
       case "multiple":
-        if (bounds.multipleOf === undefined) bounds.multipleOf = term.of;
+        if (Number.isInteger(term.of)) byRemainder.push(term);
+        else if (bounds.multipleOf === undefined) bounds.multipleOf = term.of;
         else parts.push(numberRange({ multipleOf: term.of }));
         return;
       case "not":
-        if (term.item.kind === "compare") collect(opposite(term.item));
+        if (isByRemainder(term)) byRemainder.push(term);
+        else if (term.item.kind === "compare") collect(opposite(term.item));
         else if (term.item.kind === "not") collect(term.item.item);
         else if (term.item.kind === "or") for (const item of term.item.items) collect({ kind: "not", item });
         else parts.push(without(term.item));
         return;
       default:
-        parts.push(numberExpression(term));
+        if (isByRemainder(term)) byRemainder.push(term);
+        else parts.push(numberExpression(term));
     }
   };
   for (const item of items) collect(item);
+  const [only] = byRemainder;
+  if (byRemainder.length === 1 && only?.kind === "multiple" && bounds.multipleOf === undefined)
+    bounds.multipleOf = only.of;
+  else if (byRemainder.length === 1 && only?.kind === "not" && only.item.kind === "multiple") parts.push(without(only.item));
+  else if (byRemainder.length > 0) parts.push(remainders(byRemainder, bounds.integer ?? false));
   if (Object.keys(bounds).length > 0) parts.push(numberRange(bounds));
   if (parts.length === 0) return ANY_NUMBER;
   return intersect(...parts);
+}
+
+/** Whether the term is made of nothing but multiples of whole numbers. */
+function isByRemainder(term: NumberTerm): boolean {
+  switch (term.kind) {
+    case "multiple":
+      return Number.isInteger(term.of);
+    case "not":
+      return isByRemainder(term.item);
+    case "and":
+    case "or":
+      return term.items.every(isByRemainder);
+    default:
+      return false;
+  }
+}
+
+/**
+ * The numbers that are in all of the terms, which only ask for remainders: one automaton that counts in the least common
+ * multiple, where an intersection would count in every divisor. What is excluded must be short; see {@link SHORT}.
+ */
+function remainders(terms: readonly NumberTerm[], wholeOnly: boolean): Expression {
+  const divisors = new Set<number>();
+  let excludes = false;
+  const look = (term: NumberTerm): void => {
+    if (term.kind === "multiple") divisors.add(term.of);
+    else if (term.kind === "not") {
+      excludes = true;
+      look(term.item);
+    } else if (term.kind === "and" || term.kind === "or") for (const item of term.items) look(item);
+  };
+  for (const term of terms) look(term);
+  const divisor = [...divisors].reduce(leastCommonMultiple, 1);
+  if (divisor > MAX_DIVISOR)
+    throw new SglangError("UNSUPPORTED", `Multiples of ${[...divisors].join(", ")} meet; their common one is too large.`, {
+      field: "multipleOf",
+      expected: `a least common multiple of at most ${MAX_DIVISOR}`,
+    });
+  const holds = (term: NumberTerm, divides: (of: number) => boolean): boolean => {
+    if (term.kind === "multiple") return divides(term.of);
+    if (term.kind === "not") return !holds(term.item, divides);
+    if (term.kind === "or") return term.items.some((item) => holds(item, divides));
+    return term.kind === "and" && term.items.every((item) => holds(item, divides));
+  };
+  const magnitude: Expression = {
+    kind: "remainder",
+    divisor,
+    name: JSON.stringify(terms),
+    accepts: (remainder) => terms.every((term) => holds(term, (of) => remainder % of === 0)),
+  };
+  const whole = intersect(numberRange({ integer: true }), sequence(MINUS, magnitude), ...(excludes ? [SHORT] : []));
+  const fractions = !wholeOnly && terms.every((term) => holds(term, () => false));
+  return fractions ? choice(whole, SHORT_FRACTIONS) : whole;
 }
 
 function opposite(term: Extract<NumberTerm, { kind: "compare" }>): NumberTerm {

@@ -14,8 +14,8 @@ export interface PlannedName {
 
 /** Keys beside the named ones. `proves` says which of the plan's `exists` demands such a member fulfils. */
 export interface ExtraClass {
-  /** Lexeme of the key's content. */
-  readonly keys: number;
+  /** Lexeme of the key's content: made when such a key is written. */
+  readonly keys: () => number;
   readonly value: Formula;
   /** Bit i: fulfils demand i. */
   readonly proves: number;
@@ -83,7 +83,13 @@ function extraClasses(
   pointer: string,
 ): ExtraClass[] {
   const { lexemes, encoder } = reader.json;
-  const without = lexemes.not(reader.json.stringContent({ kind: "values", values: [...names] }));
+  const without = (): number => lexemes.not(reader.json.stringContent({ kind: "values", values: [...names] }));
+  const simple = shape.rules.every(({ keys }) => isComplement(keys, names));
+  if (simple && demands.length === 0) {
+    if (shape.rules.some(({ value }) => value === FALSE)) return [];
+    const value = reader.formulas.and(shape.rules.map((rule) => rule.value));
+    return [{ keys: () => lexemes.and([without(), encoder.universe.json]), value, proves: 0 }];
+  }
   const allowed: number[] = [];
   for (const rule of shape.rules) {
     if (rule.value !== FALSE) continue;
@@ -95,18 +101,21 @@ function extraClasses(
   const wellFormed = shape.rules.some((rule) => rule.value === FALSE && rule.keys.kind === "outside");
   if (!wellFormed) allowed.push(encoder.universe.json);
   let classes: { keys: number; values: Formula[]; proves: number }[] = [
-    { keys: lexemes.and([...allowed, without]), values: [], proves: 0 },
+    { keys: lexemes.and([...allowed, without()]), values: [], proves: 0 },
   ];
   const divideAll = (keys: KeySet, apply: (from: (typeof classes)[number], inside: number) => typeof classes): void => {
     const { inside, outside } = divide(keys, names, reader);
     const next: typeof classes = [];
     for (const from of classes) {
-      if (outside !== NEVER) {
-        const rest = lexemes.and([from.keys, outside]);
-        if (!lexemes.isEmpty(rest)) next.push({ ...from, keys: rest });
+      const hit = inside === undefined ? from.keys : lexemes.both(from.keys, inside);
+      if (lexemes.isEmpty(hit)) {
+        next.push(from);
+        continue;
       }
-      const hit = inside === undefined ? from.keys : lexemes.and([from.keys, inside]);
-      if (!lexemes.isEmpty(hit)) next.push(...apply(from, hit));
+      next.push(...apply(from, hit));
+      if (outside === NEVER) continue;
+      const rest = lexemes.and([from.keys, outside]);
+      if (!lexemes.isEmpty(rest)) next.push({ ...from, keys: rest });
     }
     if (next.length > MAX_CLASSES) reader.refuse(pointer, "patternProperties", "its patterns overlap in too many ways");
     classes = next;
@@ -123,7 +132,14 @@ function extraClasses(
   });
   return classes
     .filter((found) => !lexemes.isEmpty(found.keys))
-    .map((found) => ({ keys: found.keys, value: reader.formulas.and(found.values), proves: found.proves }));
+    .map((found) => ({ keys: () => found.keys, value: reader.formulas.and(found.values), proves: found.proves }));
+}
+
+/** Whether the set holds every key that is not among `names`. */
+function isComplement(keys: KeySet, names: ReadonlySet<string>): boolean {
+  if (keys.kind === "lexeme" || keys.patterns.length > 0) return false;
+  for (const name of keys.names) if (!names.has(name)) return false;
+  return true;
 }
 
 /**

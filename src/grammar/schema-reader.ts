@@ -12,8 +12,9 @@ import { formatExpression } from "./formats.js";
 import type { Expression } from "./ir.js";
 import type { JsonLexemes, StringTerm } from "./json-lexemes.js";
 import type { JsonObject, JsonValue } from "./json-text.js";
+import { hasNumber } from "./number-decision.js";
 import { isTrackable } from "./number-range.js";
-import { hasPlainNumber, type NumberTerm } from "./number-term.js";
+import type { NumberTerm } from "./number-term.js";
 import { regexToExpression } from "./regex.js";
 import type { SchemaDocument } from "./schema-document.js";
 import { type Condition, type Evaluated, evaluations } from "./schema-evaluated.js";
@@ -32,6 +33,7 @@ import {
   isImpossibleObject,
   type KeyRule,
   type KeySet,
+  mayOverlap,
   NO_VALUES,
   type ObjectShape,
   type PartOracle,
@@ -186,19 +188,18 @@ export class SchemaReader implements PartOracle {
   /** True when no value of any type is left; shapes count as values. */
   isEmptySet(set: ValueSet): boolean {
     if (set.hasNull || set.hasTrue || set.hasFalse || set.arrays.length > 0 || set.objects.length > 0) return false;
-    return !this.hasNumbers(set) && !this.hasStrings(set);
+    return !this.hasNumbers(set.numbers) && !this.hasStrings(set.strings);
   }
 
-  hasNumbers(set: ValueSet): boolean {
-    if (set.numbers.kind === "none") return false;
-    return hasPlainNumber(set.numbers) || !this.json.lexemes.isEmpty(this.json.numberLexeme(set.numbers));
+  hasNumbers(term: NumberTerm): boolean {
+    return hasNumber(term) ?? !this.json.lexemes.isEmpty(this.json.numberLexeme(term));
   }
 
-  hasStrings(set: ValueSet): boolean {
-    const known = this.#anyStrings.get(set.strings);
+  hasStrings(term: StringTerm): boolean {
+    const known = this.#anyStrings.get(term);
     if (known !== undefined) return known;
-    const found = this.json.hasAnyString(set.strings);
-    this.#anyStrings.set(set.strings, found);
+    const found = this.json.hasAnyString(term);
+    this.#anyStrings.set(term, found);
     return found;
   }
 
@@ -402,16 +403,26 @@ export class SchemaReader implements PartOracle {
   /** Each branch without those others that overlap with it. */
   #exactlyOne(atom: Atom, parts: readonly Formula[]): ValueSet {
     const own = parts.map((part) => this.setOf(part));
+    const overlaps = parts.map(() => new Set<number>());
+    parts.forEach((part, i) => {
+      for (let j = 0; j < i; j++) {
+        this.#spend();
+        this.#pointer = `${atom.pointer}/oneOf/${i}`;
+        if (part !== parts[j] && !mayOverlap(own[i] as ValueSet, own[j] as ValueSet, this)) continue;
+        (overlaps[i] as Set<number>).add(j);
+        (overlaps[j] as Set<number>).add(i);
+      }
+    });
     const out = parts.map((part, i) => {
       let set = own[i] as ValueSet;
-      parts.forEach((other, j) => {
-        if (i === j) return;
+      for (const j of overlaps[i] as Set<number>) {
+        const other = parts[j] as Formula;
         this.#pointer = `${atom.pointer}/oneOf/${j}`;
         if (part === other) set = NO_VALUES;
-        else if (!this.isEmptySet(intersectSets(set, own[j] as ValueSet, this))) {
+        else if (mayOverlap(set, own[j] as ValueSet, this)) {
           set = intersectSets(set, this.setOf(this.formulas.not(other)), this);
         }
-      });
+      }
       return set;
     });
     this.#pointer = `${atom.pointer}/oneOf`;

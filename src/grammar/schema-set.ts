@@ -107,6 +107,8 @@ export const NO_VALUES: ValueSet = {
 export class Formulas {
   readonly #ids = new Map<string, Formula>();
   readonly #nodes: FormulaNode[] = [{ kind: "true" }, { kind: "false" }];
+  /** Conjunctions of two, by both: shapes are multiplied far more often than they differ. */
+  readonly #pairs = new Map<number, Formula>();
 
   get size(): number {
     return this.#nodes.length;
@@ -134,6 +136,19 @@ export class Formulas {
     return this.#make(`&${sorted.join()}`, { kind: "and", items: sorted });
   }
 
+  /** The conjunction of two. */
+  both(a: Formula, b: Formula): Formula {
+    if (a === b || b === TRUE) return a;
+    if (a === TRUE) return b;
+    const key = Math.min(a, b) * PAIR + Math.max(a, b);
+    let known = this.#pairs.get(key);
+    if (known === undefined) {
+      known = this.and([a, b]);
+      this.#pairs.set(key, known);
+    }
+    return known;
+  }
+
   not(item: Formula): Formula {
     if (item === TRUE) return FALSE;
     if (item === FALSE) return TRUE;
@@ -150,6 +165,9 @@ export class Formulas {
     return id;
   }
 }
+
+/** Above every formula. */
+const PAIR = 2 ** 26;
 
 export type FormulaNode =
   | { readonly kind: "true" | "false" }
@@ -168,6 +186,8 @@ export interface PartOracle {
   checkSize(shapes: number): void;
   /** @throws: the complement of `uniqueItems` is not enforced. */
   refuseNotUnique(): never;
+  hasNumbers(term: NumberTerm): boolean;
+  hasStrings(term: StringTerm): boolean;
 }
 
 export function intersectSets(a: ValueSet, b: ValueSet, oracle: PartOracle): ValueSet {
@@ -217,11 +237,11 @@ export function complementSet(set: ValueSet, oracle: PartOracle): ValueSet {
 
 /** The formula a value at `name` must fulfil in that shape. */
 export function valueAt(shape: ObjectShape, name: string, oracle: PartOracle): Formula {
-  const parts: Formula[] = [];
-  const own = shape.names.get(name);
-  if (own !== undefined) parts.push(own);
-  for (const rule of shape.rules) if (oracle.hasKey(rule.keys, name)) parts.push(rule.value);
-  return oracle.formulas.and(parts);
+  let value = shape.names.get(name) ?? TRUE;
+  for (const rule of shape.rules) {
+    if (rule.value !== TRUE && oracle.hasKey(rule.keys, name)) value = oracle.formulas.both(value, rule.value);
+  }
+  return value;
 }
 
 /** The formula of item `index`, contains rules aside. */
@@ -284,6 +304,21 @@ function complementTerm<T extends Term>(term: T): T {
   return term.kind === "not" ? (term.item as T) : ({ kind: "not", item: term } as unknown as T);
 }
 
+/** Whether some value may be in both sets. False is certain; true may miss emptiness that hides behind recursion. */
+export function mayOverlap(a: ValueSet, b: ValueSet, oracle: PartOracle): boolean {
+  if ((a.hasNull && b.hasNull) || (a.hasTrue && b.hasTrue) || (a.hasFalse && b.hasFalse)) return true;
+  const some = <Shape>(
+    left: readonly Shape[],
+    right: readonly Shape[],
+    meet: (a: Shape, b: Shape, oracle: PartOracle) => boolean,
+  ): boolean => left.some((one) => right.some((other) => meet(one, other, oracle)));
+  if (some(a.arrays, b.arrays, (one, other) => intersectArrays(one, other, oracle) !== undefined)) return true;
+  if (some(a.objects, b.objects, (one, other) => one === other || objectsMeet(one, other, oracle))) return true;
+  return (
+    oracle.hasNumbers(intersectTerms(a.numbers, b.numbers)) || oracle.hasStrings(intersectTerms(a.strings, b.strings))
+  );
+}
+
 function products<Shape>(
   a: readonly Shape[],
   b: readonly Shape[],
@@ -304,20 +339,42 @@ function products<Shape>(
 function intersectObjects(a: ObjectShape, b: ObjectShape, oracle: PartOracle): ObjectShape | undefined {
   if (a === ANY_OBJECT || a === b) return b;
   if (b === ANY_OBJECT) return a;
+  if (!objectsMeet(a, b, oracle)) return undefined;
   const names = new Map(a.names);
   for (const [name, formula] of b.names) {
     const own = names.get(name);
-    names.set(name, own === undefined ? formula : oracle.formulas.and([own, formula]));
+    names.set(name, own === undefined ? formula : oracle.formulas.both(own, formula));
   }
-  const shape: ObjectShape = {
+  return {
     names,
     rules: mergeRules(a.rules, b.rules),
-    required: b.required.size === 0 ? a.required : new Set([...a.required, ...b.required]),
+    required: joined(a.required, b.required),
     min: Math.max(a.min, b.min),
     max: Math.min(a.max, b.max),
     exists: mergeRules(a.exists, b.exists),
   };
-  return isImpossibleObject(shape, oracle) ? undefined : shape;
+}
+
+function joined(a: ReadonlySet<string>, b: ReadonlySet<string>): ReadonlySet<string> {
+  if (b.size === 0) return a;
+  return a.size === 0 ? b : new Set([...a, ...b]);
+}
+
+/** Whether two shapes have objects in common, as far as can be seen without putting them together. */
+function objectsMeet(a: ObjectShape, b: ObjectShape, oracle: PartOracle): boolean {
+  const least = Math.max(a.min, b.min);
+  const most = Math.min(a.max, b.max);
+  if (least > most) return false;
+  let count = a.required.size;
+  const fits = (name: string): boolean =>
+    !oracle.isSurelyEmpty(oracle.formulas.both(valueAt(a, name, oracle), valueAt(b, name, oracle)));
+  for (const name of a.required) if (!fits(name)) return false;
+  for (const name of b.required) {
+    if (a.required.has(name)) continue;
+    count++;
+    if (!fits(name)) return false;
+  }
+  return count <= most;
 }
 
 function mergeRules(a: readonly KeyRule[], b: readonly KeyRule[]): readonly KeyRule[] {
@@ -358,10 +415,15 @@ function intersectArrays(a: ArrayShape, b: ArrayShape, oracle: PartOracle): Arra
 function complementObject(shape: ObjectShape, oracle: PartOracle): ObjectShape[] {
   const { formulas } = oracle;
   const out: ObjectShape[] = [];
-  for (const name of shape.required) out.push({ ...ANY_OBJECT, names: new Map([[name, FALSE]]) });
+  for (const name of shape.required) {
+    // Absent or wrong is one demand on the name, which need not be there.
+    const wrong = formulas.not(shape.names.get(name) ?? TRUE);
+    out.push({ ...ANY_OBJECT, names: new Map([[name, wrong]]) });
+  }
   if (shape.min > 0) out.push({ ...ANY_OBJECT, max: shape.min - 1 });
   if (shape.max !== Number.POSITIVE_INFINITY) out.push({ ...ANY_OBJECT, min: shape.max + 1 });
   for (const [name, formula] of shape.names) {
+    if (shape.required.has(name)) continue;
     const wrong = formulas.not(formula);
     if (wrong === FALSE || oracle.isSurelyEmpty(wrong)) continue;
     out.push({ ...ANY_OBJECT, names: new Map([[name, wrong]]), required: new Set([name]) });

@@ -8,6 +8,7 @@
  * alone; the file is long because they share its tables.
  */
 import type { JsonLexemes } from "./json-lexemes.js";
+import { NEVER } from "./lexeme.js";
 import { type ObjectPlan, planObject } from "./object-plan.js";
 import type { Program } from "./program.js";
 import type { SchemaReader } from "./schema-reader.js";
@@ -36,6 +37,7 @@ const MAX_UNIQUE = 256;
 const MAX_CONTAINS = 4;
 
 const LONE_COLON = ":";
+const NO_KEYS = (): number => NEVER;
 const ENDLESS = Number.POSITIVE_INFINITY;
 
 export class SchemaWriter {
@@ -108,8 +110,8 @@ export class SchemaWriter {
     if (set.hasNull) words.push(this.#json.text("null"));
     if (set.hasTrue) words.push(this.#json.text("true"));
     if (set.hasFalse) words.push(this.#json.text("false"));
-    if (reader.hasNumbers(set)) words.push(this.#json.numberLexeme(set.numbers));
-    if (reader.hasStrings(set)) words.push(this.#json.quoted(this.#json.stringContent(set.strings)));
+    if (reader.hasNumbers(set.numbers)) words.push(this.#json.numberLexeme(set.numbers));
+    if (reader.hasStrings(set.strings)) words.push(this.#json.quoted(this.#json.stringContent(set.strings)));
     for (const shape of set.arrays) {
       if (shape.contains.length > MAX_CONTAINS)
         reader.refuse(pointer, "contains", "too many contains rules meet in one array");
@@ -131,8 +133,13 @@ export class SchemaWriter {
 
   #findProductive(made: FormulaPlan): boolean {
     if (made.scalars !== 0) return true;
+    const isProductive = (formula: Formula): boolean => this.#isProductive(formula);
     if (
-      made.objects.some((object) => new ObjectWriter(object, (f) => this.#isProductive(f), this.#anyOrder).isPossible())
+      made.objects.some((plan) =>
+        isUncounted(plan)
+          ? plan.names.every((name) => !name.required || isProductive(name.value))
+          : new ObjectWriter(plan, isProductive, this.#anyOrder).isPossible(),
+      )
     )
       return true;
     return made.arrays.some((shape) => this.#arrayPossible(shape));
@@ -217,7 +224,7 @@ export class SchemaWriter {
         const { name, keys, value } = member;
         const key =
           name === undefined
-            ? this.#program.lexeme(lexemes.cat(this.#json.quoted(keys), this.#colon))
+            ? this.#program.lexeme(lexemes.cat(this.#json.quoted(keys()), this.#colon))
             : this.#name(name);
         const rest = this.#program.rule(() =>
           this.#program.sequence(
@@ -363,11 +370,16 @@ interface Member {
   readonly name?: string;
   /** Index of the name; -1 for other keys. */
   readonly index: number;
-  readonly keys: number;
+  readonly keys: () => number;
   readonly value: Formula;
   readonly required: boolean;
   /** Demands that this one fulfils. */
   readonly proves: number;
+}
+
+/** Whether nothing but its required names has to come. */
+function isUncounted({ min, max, demands }: ObjectPlan): boolean {
+  return min === 0 && max === ENDLESS && demands === 0;
 }
 
 /** Which members may come when, so that the object can always be completed. */
@@ -465,7 +477,7 @@ class ObjectWriter {
         ? { required: state.required - (required ? 1 : 0), open: state.open - 1 }
         : { required: this.#requiredFrom[i + 1] as number, open: names.length - i - 1 };
       if (this.#canFinish(count, left.required, state.met, left.open))
-        out.push({ name, index: i, keys: 0, value, required, proves: 0 });
+        out.push({ name, index: i, keys: NO_KEYS, value, required, proves: 0 });
       if ((any && out.length > 0) || (required && !this.#anyOrder)) return out;
     }
     for (const { keys, value, proves } of this.#extras) {

@@ -10,7 +10,7 @@ import { automatonState, type Expression, NEVER, type TextAutomaton } from "./ir
 /** What {@link buildAutomaton} explores. `State` is any value; equal keys are one state. */
 export interface AutomatonSource<State> {
   start: State;
-  key(state: State): string;
+  key(state: State): string | number;
   accepting(state: State): boolean;
   /** The state after one code point of letter `letter`, or null when none can follow. */
   step(state: State, letter: number): State | null;
@@ -29,7 +29,7 @@ const MAX_JOINED_STATES = 1000;
 /** Explores all states reachable from the start, then removes dead ones and joins equal ones. */
 export function buildAutomaton<State>(source: AutomatonSource<State>): TextAutomaton {
   const { letters } = source;
-  const ids = new Map<string, number>();
+  const ids = new Map<string | number, number>();
   const states: State[] = [];
   const enter = (state: State): number => {
     const key = source.key(state);
@@ -107,18 +107,31 @@ function minimize(
   const representative = new Int32Array(count).fill(-1);
   for (let id = 0; id < block.length; id++)
     if (alive[id] && representative[block[id]] < 0) representative[block[id]] = id;
+  // The same few sets of letters lead on from most states.
+  const unions = new Map<number, CodePoints>();
+  const unionOf = (found: readonly number[]): CodePoints => {
+    if (letters.length > 31) return union(...found.map((letter) => letters[letter]));
+    let key = 0;
+    for (const letter of found) key |= 1 << letter;
+    let known = unions.get(key);
+    if (known === undefined) {
+      known = union(...found.map((letter) => letters[letter]));
+      unions.set(key, known);
+    }
+    return known;
+  };
   // The start comes first among all ids, so it is block 0.
   return {
     accepting: Array.from(representative, (id) => accepting[id]),
     edges: Array.from(representative, (id) => {
-      const byTarget = new Map<number, CodePoints[]>();
+      const byTarget = new Map<number, number[]>();
       table[id].forEach((to, letter) => {
         if (to < 0 || !alive[to]) return;
-        const sets = byTarget.get(block[to]);
-        if (sets) sets.push(letters[letter]);
-        else byTarget.set(block[to], [letters[letter]]);
+        const found = byTarget.get(block[to]);
+        if (found) found.push(letter);
+        else byTarget.set(block[to], [letter]);
       });
-      return [...byTarget].map(([to, sets]) => ({ ranges: union(...sets), to }));
+      return [...byTarget].map(([to, found]) => ({ ranges: unionOf(found), to }));
     }),
   };
 }
@@ -127,7 +140,11 @@ function minimize(
 function liveStates(table: readonly Int32Array[], accepting: readonly boolean[]): boolean[] {
   const into: number[][] = table.map(() => []);
   table.forEach((row, from) => {
-    for (const to of new Set(row)) if (to >= 0) into[to].push(from);
+    let last = -1;
+    for (const to of row) {
+      if (to >= 0 && to !== last) into[to].push(from);
+      last = to;
+    }
   });
   const alive = table.map(() => false);
   const queue: number[] = [];
