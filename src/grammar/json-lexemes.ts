@@ -200,7 +200,7 @@ export class JsonLexemes {
     }
     if (parts.length === 0) return this.lexemes.repeat(this.#character, min, max);
     if (min > least || max < most) parts.push(this.lexemes.repeat(this.#character, min <= least ? 0 : min, max));
-    return this.lexemes.and(parts);
+    return this.lexemes.meet(parts);
   }
 
   #anyCharacter(digit: number): number {

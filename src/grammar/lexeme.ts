@@ -252,12 +252,12 @@ export class Lexemes {
     return this.#make(flat, flat.every((item, i) => i === 0 || this.nullable(item)) ? 1 : 0);
   }
 
-  /** The same as {@link and}; where one of the two is a list of texts, what is left of the list. */
-  both(a: number, b: number): number {
-    const [list, other] = this.#isList(a) ? [a, b] : [b, a];
-    if (!this.#isList(list)) return this.and([a, b]);
+  /** The same as {@link and}; where one item is a list of texts, what is left of the list. */
+  meet(items: readonly number[]): number {
+    const list = items.find((item) => this.#isList(item));
+    if (list === undefined) return this.and(items);
     const strings = this.#literalLists[this.#table.pool[this.#table.start(list) + 1] as number] as Uint8Array[];
-    const left = strings.filter((text) => this.matches(other, text));
+    const left = strings.filter((text) => items.every((item) => item === list || this.matches(item, text)));
     return left.length === strings.length ? list : this.literals(left);
   }
 

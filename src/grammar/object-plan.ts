@@ -107,7 +107,7 @@ function extraClasses(
     const { inside, outside } = divide(keys, names, reader);
     const next: typeof classes = [];
     for (const from of classes) {
-      const hit = inside === undefined ? from.keys : lexemes.both(from.keys, inside);
+      const hit = inside === undefined ? from.keys : lexemes.meet([from.keys, inside]);
       if (lexemes.isEmpty(hit)) {
         next.push(from);
         continue;

@@ -86,7 +86,7 @@ function plainExpression(node: RegexNode): Expression {
 /** Neighbouring texts become one: `a`, `b`, `c` is the text `abc`. */
 function joinTexts(items: readonly Expression[]): Expression {
   const joined: Expression[] = [];
-  for (const item of items) {
+  for (const item of items.flatMap((part) => (part.kind === "sequence" ? part.items : [part]))) {
     const last = joined.at(-1);
     if (item.kind === "text" && last?.kind === "text") joined[joined.length - 1] = text(last.text + item.text);
     else joined.push(item);
@@ -156,17 +156,19 @@ function splitSequence(items: readonly RegexNode[], around: Around): Expression 
   if (items.some((item) => item.kind === "word" || (item.kind === "edge" && item.lines))) return null;
   // Left to right: as long as nothing looks ahead, everything read so far is one expression that look-behind can cut.
   let head = around.left;
+  /** What was read since the last assertion. */
+  const plain: Expression[] = [];
   let index = 0;
   for (; index < items.length; index++) {
     const item = items[index];
     if (item.kind === "edge" && item.at === "start") {
       if (!around.startsText) return null;
-      head = onlyEmpty(head);
+      head = onlyEmpty(sequence(head, ...plain.splice(0)));
     } else if (item.kind === "look" && item.behind) {
       if (!around.startsText) return null;
       const body = splitLanguage(item.item, { left: ANY_TEXT, right: EMPTY, startsText: true, endsText: false });
       if (!body) return null;
-      head = intersect(head, item.negate ? complement(body) : body);
+      head = intersect(joinTexts([head, ...plain.splice(0)]), item.negate ? complement(body) : body);
     } else if (hasAssertion(item)) {
       // Look-ahead and `$`; but look-behind at the same position still belongs to the head.
       const later = items.findIndex((other, at) => at > index && isBehind(other));
@@ -181,8 +183,9 @@ function splitSequence(items: readonly RegexNode[], around: Around): Expression 
         return splitSequence(swapped, around);
       }
       return null;
-    } else head = sequence(head, plainExpression(item));
+    } else plain.push(plainExpression(item));
   }
+  head = joinTexts([head, ...plain]);
   const atStart = around.startsText && head.kind === "text" && head.text === "";
   let tail = around.right;
   for (let last = items.length - 1; last >= index; last--) {
@@ -203,7 +206,7 @@ function splitSequence(items: readonly RegexNode[], around: Around): Expression 
       tail = intersect(tail, item.negate ? complement(body) : body);
     } else return null;
   }
-  return sequence(head, tail);
+  return joinTexts([head, tail]);
 }
 
 function isBehind(item: RegexNode): boolean {
