@@ -12,6 +12,7 @@ import { parseGbnf } from "./gbnf.js";
 import { writeGrammar } from "./grammar-writer.js";
 import { choice, type GrammarSource, text } from "./ir.js";
 import { type JsonSchemaOptions, jsonSchemaGrammar } from "./json-schema.js";
+import { MAX_DEPTH, tooDeep } from "./json-text.js";
 import { parseLark } from "./lark.js";
 import { type LexemeLimits, Lexemes } from "./lexeme.js";
 import { LexemeMasks } from "./lexeme-masks.js";
@@ -209,7 +210,15 @@ export class GrammarCompiler {
   }
 }
 
-/** Content key. Maps (order-preserving objects) are written as entries. */
-function keyOf(spec: GrammarSpec): string {
-  return JSON.stringify(spec, (_, value: unknown) => (value instanceof Map ? { map: [...value] } : value));
+/** Content key: JSON in which Maps (order-preserving objects) are marked, since the order of their members counts. */
+function keyOf(value: unknown, depth = 0): string {
+  // A specification holds its schema a few levels down.
+  if (depth > MAX_DEPTH + 8) throw tooDeep();
+  if (Array.isArray(value)) return `[${value.map((item) => keyOf(item, depth + 1)).join(",")}]`;
+  if (typeof value !== "object" || value === null) return JSON.stringify(value) ?? "null";
+  const entries = value instanceof Map ? value : Object.entries(value);
+  const members: string[] = [];
+  for (const [key, item] of entries)
+    if (item !== undefined) members.push(`${JSON.stringify(key)}:${keyOf(item, depth + 1)}`);
+  return value instanceof Map ? `M{${members.join(",")}}` : `{${members.join(",")}}`;
 }

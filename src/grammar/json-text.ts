@@ -8,7 +8,7 @@ export type JsonValue = null | boolean | number | string | JsonValue[] | JsonObj
 export type JsonObject = Map<string, JsonValue>;
 
 /** Deepest nesting taken; parsing and everything after it recurses. */
-const MAX_DEPTH = 512;
+export const MAX_DEPTH = 512;
 
 /** @throws SglangError INVALID_REQUEST with the offset of the first mistake. */
 export function parseJsonText(source: string): JsonValue {
@@ -18,12 +18,16 @@ export function parseJsonText(source: string): JsonValue {
   return value;
 }
 
-/** The same form from plain data (a schema given as an object). @throws SglangError INVALID_REQUEST for other things. */
+/** The same form from plain data (a schema given as an object); what has that form already is returned as it is. @throws SglangError INVALID_REQUEST for other things. */
 export function toJsonValue(value: unknown, depth = 0): JsonValue {
   if (depth > MAX_DEPTH) throw tooDeep();
   if (value === null || typeof value === "boolean" || typeof value === "string") return value;
   if (typeof value === "number" && Number.isFinite(value)) return value;
-  if (Array.isArray(value)) return value.map((item) => toJsonValue(item, depth + 1));
+  if (Array.isArray(value)) {
+    const items = value.map((item) => toJsonValue(item, depth + 1));
+    return items.every((item, i) => item === value[i]) ? (value as JsonValue[]) : items;
+  }
+  if (value instanceof Map && isJsonMap(value, depth)) return value;
   if (value instanceof Map || (typeof value === "object" && value !== null)) {
     const entries: Iterable<[string, unknown]> = value instanceof Map ? value : Object.entries(value);
     const out: JsonObject = new Map();
@@ -33,6 +37,13 @@ export function toJsonValue(value: unknown, depth = 0): JsonValue {
   throw new SglangError("INVALID_REQUEST", `A JSON schema must be JSON data, got a ${typeof value} inside it.`, {
     field: "json_schema",
   });
+}
+
+function isJsonMap(map: Map<unknown, unknown>, depth: number): map is JsonObject {
+  for (const [key, item] of map) {
+    if (typeof key !== "string" || item === undefined || toJsonValue(item, depth + 1) !== item) return false;
+  }
+  return true;
 }
 
 /** Structural equality as JSON Schema means it: member order is irrelevant. */
@@ -49,7 +60,7 @@ export function sameJson(a: JsonValue, b: JsonValue): boolean {
   return true;
 }
 
-function tooDeep(): SglangError {
+export function tooDeep(): SglangError {
   return new SglangError("UNSUPPORTED", `JSON nested deeper than ${MAX_DEPTH} levels is not taken; flatten it.`, {
     field: "json_schema",
     expected: `at most ${MAX_DEPTH} levels`,
@@ -57,7 +68,6 @@ function tooDeep(): SglangError {
 }
 
 const NUMBER = /-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?/y;
-const SPACE = /[ \t\r\n]*/y;
 const WORD = /true|false|null/y;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: JSON strings exclude exactly these.
 const STRING = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
@@ -68,7 +78,7 @@ class Reader {
 
   constructor(source: string) {
     this.#source = source;
-    this.#take(SPACE);
+    this.#skipSpace();
   }
 
   end(): void {
@@ -83,7 +93,7 @@ class Reader {
     if (c === '"') return this.#string();
     const word = this.#take(WORD) ?? this.#take(NUMBER);
     if (word === undefined) throw this.#wrong("a value");
-    this.#take(SPACE);
+    this.#skipSpace();
     return JSON.parse(word) as JsonValue;
   }
 
@@ -115,14 +125,14 @@ class Reader {
   #string(): string {
     const found = this.#take(STRING);
     if (found === undefined) throw this.#wrong("a string");
-    this.#take(SPACE);
-    return JSON.parse(found) as string;
+    this.#skipSpace();
+    return found.includes("\\") ? (JSON.parse(found) as string) : found.slice(1, -1);
   }
 
   #maybe(character: string): boolean {
     if (this.#source[this.#at] !== character) return false;
     this.#at++;
-    this.#take(SPACE);
+    this.#skipSpace();
     return true;
   }
 
@@ -130,11 +140,20 @@ class Reader {
     if (!this.#maybe(character)) throw this.#wrong(JSON.stringify(character));
   }
 
+  #skipSpace(): void {
+    for (;;) {
+      const c = this.#source.charCodeAt(this.#at);
+      if (c !== 0x20 && c !== 0x0a && c !== 0x0d && c !== 0x09) return;
+      this.#at++;
+    }
+  }
+
   #take(pattern: RegExp): string | undefined {
     pattern.lastIndex = this.#at;
-    const found = pattern.exec(this.#source)?.[0];
-    if (found !== undefined) this.#at += found.length;
-    return found;
+    if (!pattern.test(this.#source)) return undefined;
+    const from = this.#at;
+    this.#at = pattern.lastIndex;
+    return this.#source.slice(from, this.#at);
   }
 
   #wrong(expected: string): SglangError {
