@@ -33,8 +33,7 @@ export class ByteClassTable {
   /** Bytes in a set (256 bits from `start` on) and the others. */
   ofSet(words: Int32Array, start: number): ByteClasses {
     const labels = this.#labels;
-    for (let byte = 0; byte < 256; byte++)
-      labels[byte] = ((words[start + (byte >> 5)] as number) >>> (byte & 31)) & 1;
+    for (let byte = 0; byte < 256; byte++) labels[byte] = ((words[start + (byte >> 5)] as number) >>> (byte & 31)) & 1;
     return this.#intern();
   }
 
@@ -84,7 +83,7 @@ export class ByteClassTable {
     for (const known of bucket ?? []) if (sameNumbers(known.of, labels)) return known;
     const of = Uint8Array.from(labels);
     const members: number[][] = Array.from({ length: count }, () => []);
-    of.forEach((number, byte) => (members[number] as number[]).push(byte));
+    for (let byte = 0; byte < 256; byte++) (members[of[byte] as number] as number[]).push(byte);
     const lists = members.map((list) => Uint8Array.from(list));
     const bytes = Uint8Array.from(lists, (list) => list[0] as number);
     const made = { id: this.#count++, bytes, members: lists, of };

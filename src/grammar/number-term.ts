@@ -169,7 +169,8 @@ function conjunction(items: readonly NumberTerm[]): Expression {
   const [only] = byRemainder;
   if (byRemainder.length === 1 && only?.kind === "multiple" && bounds.multipleOf === undefined)
     bounds.multipleOf = only.of;
-  else if (byRemainder.length === 1 && only?.kind === "not" && only.item.kind === "multiple") parts.push(without(only.item));
+  else if (byRemainder.length === 1 && only?.kind === "not" && only.item.kind === "multiple")
+    parts.push(without(only.item));
   else if (byRemainder.length > 0) parts.push(remainders(byRemainder, bounds.integer ?? false));
   if (Object.keys(bounds).length > 0) parts.push(numberRange(bounds));
   if (parts.length === 0) return ANY_NUMBER;
@@ -208,10 +209,14 @@ function remainders(terms: readonly NumberTerm[], wholeOnly: boolean): Expressio
   for (const term of terms) look(term);
   const divisor = [...divisors].reduce(leastCommonMultiple, 1);
   if (divisor > MAX_DIVISOR)
-    throw new SglangError("UNSUPPORTED", `Multiples of ${[...divisors].join(", ")} meet; their common one is too large.`, {
-      field: "multipleOf",
-      expected: `a least common multiple of at most ${MAX_DIVISOR}`,
-    });
+    throw new SglangError(
+      "UNSUPPORTED",
+      `Multiples of ${[...divisors].join(", ")} meet; their common one is too large.`,
+      {
+        field: "multipleOf",
+        expected: `a least common multiple of at most ${MAX_DIVISOR}`,
+      },
+    );
   const holds = (term: NumberTerm, divides: (of: number) => boolean): boolean => {
     if (term.kind === "multiple") return divides(term.of);
     if (term.kind === "not") return !holds(term.item, divides);
