@@ -114,8 +114,11 @@ function objdump(...args) {
   return done.stdout;
 }
 
-/** What the budgets were counted with: another compiler has other habits. */
-export const BUDGETS_OF = /GCC: \(.*\) ?12\./;
+/**
+ * What the budgets were counted with: another compiler has other habits. (What clang makes names g++ as well, of which the
+ * start-up files are.)
+ */
+export const BUDGETS_OF = /^(?![^]*clang)[^]*GCC: \(.*\) ?12\./;
 
 /** Compilers that a file names in its comments; null without objdump. */
 export function compilersOf(path) {
