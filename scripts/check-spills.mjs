@@ -118,7 +118,7 @@ function objdump(...args) {
  * What the budgets were counted with: another compiler has other habits. (What clang makes names g++ as well, of which the
  * start-up files are.)
  */
-export const BUDGETS_OF = /^(?![^]*clang)[^]*GCC: \(.*\) ?12\./;
+export const BUDGETS_OF = /^(?!.*clang).*GCC: \(.*\) ?12\./s;
 
 /** Compilers that a file names in its comments; null without objdump. */
 export function compilersOf(path) {
