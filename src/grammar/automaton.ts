@@ -234,8 +234,11 @@ export class Automaton {
     const lexemes = this.#lexemes;
     const start = this.#configurations.start(configuration);
     const end = this.#configurations.end(configuration);
+    const word = byte >> 5;
+    const bit = 1 << (byte & 31);
     // Frames that are entered first: what is put together in between would be lost.
     for (let i = start + 1; i < end; i += 2) {
+      if (((lexemes.firstBits(this.#configurations.pool[i] as number)[word] as number) & bit) === 0) continue;
       const lexeme = lexemes.next(this.#configurations.pool[i] as number, byte);
       if (lexeme !== NEVER && lexemes.nullable(lexeme)) this.entering(this.#configurations.pool[i + 1] as number);
     }
@@ -244,6 +247,7 @@ export class Automaton {
     let accepts = 0;
     for (let i = start + 1; i < end; i += 2) {
       const { pool } = this.#configurations;
+      if (((lexemes.firstBits(pool[i] as number)[word] as number) & bit) === 0) continue;
       const parent = pool[i + 1] as number;
       const lexeme = lexemes.next(pool[i] as number, byte);
       if (lexeme === NEVER) continue;

@@ -17,6 +17,7 @@ const PAIR = 2 ** 26;
 export class ByteClassTable {
   readonly #byHash = new Map<number, ByteClasses[]>();
   readonly #meets = new Map<number, ByteClasses>();
+  readonly #singles: ByteClasses[] = [];
   #count = 0;
   /** Scratch: a label for each byte, below 65,536; bytes with the same label are alike. */
   readonly #labels = new Int32Array(256);
@@ -35,6 +36,12 @@ export class ByteClassTable {
     const labels = this.#labels;
     for (let byte = 0; byte < 256; byte++) labels[byte] = ((words[start + (byte >> 5)] as number) >>> (byte & 31)) & 1;
     return this.#intern();
+  }
+
+  /** One byte, and all others. */
+  ofSingle(byte: number): ByteClasses {
+    this.#singles[byte] ??= this.ofSingles([byte]);
+    return this.#singles[byte];
   }
 
   /** Each of these bytes by itself, and all others. */

@@ -27,6 +27,7 @@ export class JsonLexemes {
   readonly patterns = new Map<string, StringTerm & { readonly kind: "pattern" }>();
   readonly #contents = new WeakMap<StringTerm, number>();
   readonly #numbers = new WeakMap<NumberTerm, number>();
+  readonly #spellings = new Map<string, Uint8Array>();
   readonly #numbersByText = new Map<string, number>();
 
   constructor(lexemes: Lexemes, encoder: Encoder) {
@@ -78,7 +79,7 @@ export class JsonLexemes {
       case "none":
         return NEVER;
       case "values":
-        return lexemes.literals(term.values.map((value) => utf8.encode(JSON.stringify(value).slice(1, -1))));
+        return lexemes.literals(term.values.map((value) => this.#spelled(value)));
       case "length":
         return lexemes.repeat(this.#character, term.min, term.max);
       case "pattern":
@@ -112,13 +113,23 @@ export class JsonLexemes {
     }
   }
 
+  /** A string as JSON spells it, without quotes. Names come up again and again. */
+  #spelled(value: string): Uint8Array {
+    let known = this.#spellings.get(value);
+    if (known === undefined) {
+      known = utf8.encode(JSON.stringify(value).slice(1, -1));
+      this.#spellings.set(value, known);
+    }
+    return known;
+  }
+
   /** Whether the term holds this string. */
   hasString(term: StringTerm, value: string): boolean {
     if (term.kind === "values") return term.values.includes(value);
     if (term.kind === "not") return !this.hasString(term.item, value);
     if (term.kind === "and") return term.items.every((item) => this.hasString(item, value));
     if (term.kind === "or") return term.items.some((item) => this.hasString(item, value));
-    return this.lexemes.matches(this.stringContent(term), utf8.encode(JSON.stringify(value).slice(1, -1)));
+    return this.lexemes.matches(this.stringContent(term), this.#spelled(value));
   }
 
   /**

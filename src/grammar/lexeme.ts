@@ -187,7 +187,7 @@ export class Lexemes {
 
   /** Exactly these bytes. */
   literal(bytes: Uint8Array): number {
-    return this.literals([bytes]);
+    return this.#sortedLiterals([bytes]);
   }
 
   /** Any one of these byte strings. */
@@ -196,7 +196,11 @@ export class Lexemes {
     const sorted = [...list]
       .sort(compareBytes)
       .filter((b, i, all) => i === 0 || compareBytes(all[i - 1] as Uint8Array, b) !== 0);
-    const key = sorted.map(latin1).join("\u0100");
+    return this.#sortedLiterals(sorted);
+  }
+
+  #sortedLiterals(sorted: Uint8Array[]): number {
+    const key = sorted.length === 1 ? latin1(sorted[0] as Uint8Array) : sorted.map(latin1).join("\u0100");
     let id = this.#literalKeys.get(key);
     if (id === undefined) {
       id = this.#literalLists.push(sorted) - 1;
@@ -824,8 +828,11 @@ export class Lexemes {
       case Kind.Literals: {
         const strings = this.#literalLists[first] as Uint8Array[];
         const depth = pool[start + 4] as number;
+        const from = pool[start + 2] as number;
+        const to = pool[start + 3] as number;
+        if (to === from + 1) return this.#classes.ofSingle((strings[from] as Uint8Array)[depth] as number);
         const singles = new Set<number>();
-        for (let i = pool[start + 2] as number; i < (pool[start + 3] as number); i++) {
+        for (let i = from; i < to; i++) {
           const byte = (strings[i] as Uint8Array)[depth];
           if (byte !== undefined) singles.add(byte);
         }
@@ -878,8 +885,11 @@ export class Lexemes {
       case Kind.Literals: {
         const strings = this.#literalLists[a] as Uint8Array[];
         const depth = pool[start + 4] as number;
+        const from = pool[start + 2] as number;
+        const to = pool[start + 3] as number;
+        if (to === from + 1) return singleBits((strings[from] as Uint8Array)[depth] as number);
         const bits = new Int32Array(8);
-        for (let i = pool[start + 2] as number; i < (pool[start + 3] as number); i++) {
+        for (let i = from; i < to; i++) {
           const byte = (strings[i] as Uint8Array)[depth];
           if (byte !== undefined) bits[byte >> 5] = (bits[byte >> 5] as number) | (1 << (byte & 31));
         }
@@ -968,6 +978,17 @@ export class Lexemes {
 const MAX_TRIED = 64;
 const NO_BITS = new Int32Array(8);
 const ALL_BITS = new Int32Array(8).fill(-1);
+const SINGLE_BITS: Int32Array[] = [];
+
+function singleBits(byte: number): Int32Array {
+  let bits = SINGLE_BITS[byte];
+  if (bits === undefined) {
+    bits = new Int32Array(8);
+    bits[byte >> 5] = 1 << (byte & 31);
+    SINGLE_BITS[byte] = bits;
+  }
+  return bits;
+}
 
 /** Few numbers are sorted by moving them one by one. */
 const FEW = 24;
