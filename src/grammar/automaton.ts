@@ -4,7 +4,8 @@
  *
  * - A *frame* is "match this node, then go on with the parent frame". Frames are interned, so the second element of an
  *   array, or the second object of a kind, meets the very configurations the first one made.
- * - A *head* is a lexeme being read plus the frame to go on with after it.
+ * - A *head* is a lexeme being read plus the frame to go on with after it. While names are not told apart yet, their
+ *   head has the frame of the names themselves; it gets the one of what follows as soon as one name is left.
  * - A configuration is a sorted set of heads plus whether the text may end here.
  *
  * Tail calls cost no frame: a node with nothing after it goes on with its parent's frame, so right recursion does not
@@ -239,8 +240,11 @@ export class Automaton {
     // Frames that are entered first: what is put together in between would be lost.
     for (let i = start + 1; i < end; i += 2) {
       if (((lexemes.firstBits(this.#configurations.pool[i] as number)[word] as number) & bit) === 0) continue;
-      const lexeme = lexemes.next(this.#configurations.pool[i] as number, byte);
-      if (lexeme !== NEVER && lexemes.nullable(lexeme)) this.entering(this.#configurations.pool[i + 1] as number);
+      const from = this.#configurations.pool[i] as number;
+      const frame = this.#configurations.pool[i + 1] as number;
+      const told = this.#told(from, frame, byte);
+      const lexeme = lexemes.next(told < 0 ? from : lexemes.nameIn(from, told), byte);
+      if (lexeme !== NEVER && lexemes.nullable(lexeme)) this.entering(told < 0 ? frame : this.afterName(frame, told));
     }
     const out = this.#heads;
     out.length = 0;
@@ -248,13 +252,36 @@ export class Automaton {
     for (let i = start + 1; i < end; i += 2) {
       const { pool } = this.#configurations;
       if (((lexemes.firstBits(pool[i] as number)[word] as number) & bit) === 0) continue;
-      const parent = pool[i + 1] as number;
-      const lexeme = lexemes.next(pool[i] as number, byte);
+      const from = pool[i] as number;
+      let parent = pool[i + 1] as number;
+      const told = this.#told(from, parent, byte);
+      const lexeme = lexemes.next(told < 0 ? from : lexemes.nameIn(from, told), byte);
       if (lexeme === NEVER) continue;
+      if (told >= 0) parent = this.afterName(parent, told);
       if (lexeme !== EPSILON) out.push(lexeme, parent);
       if (lexemes.nullable(lexeme)) accepts |= this.#addHeads(this.entering(parent));
     }
     return this.#intern(accepts);
+  }
+
+  /** The only name that is left after `byte`, by its index; -1 when it is no head of names, or they are not told apart. */
+  #told(lexeme: number, frame: number, byte: number): number {
+    return this.hasNames(frame) ? this.#lexemes.nameAfter(lexeme, byte) : -1;
+  }
+
+  /** Whether a head with this frame is one of names that are not told apart yet. */
+  hasNames(frame: number): boolean {
+    const node = this.#frames.pool[this.#frames.start(frame)] as number;
+    return node >= 0 && this.program.nodes.pool[this.program.nodes.start(node)] === NodeKind.Names;
+  }
+
+  /** The frame after the name of that index, for a head of names with this frame. */
+  afterName(frame: number, index: number): number {
+    const at = this.#frames.start(frame);
+    const parent = this.#frames.pool[at + 1] as number;
+    const { nodes } = this.program;
+    const group = nodes.pool[nodes.start(this.#frames.pool[at] as number) + 1] as number;
+    return this.#frame(this.program.afterName(group, index), parent);
   }
 
   /** The configuration of the heads that were put together. */
@@ -321,6 +348,9 @@ export class Automaton {
           this.#push(first, rest === this.program.empty ? parent : this.#frame(rest, parent));
           break;
         }
+        case NodeKind.Names:
+          heads.push(this.program.namesOf(first), current);
+          break;
         default:
           this.#push(this.program.body(first), parent);
       }

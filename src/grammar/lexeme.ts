@@ -108,6 +108,8 @@ export class Lexemes {
   readonly #sets = new RecordTable();
   readonly #literalLists: Uint8Array[][] = [];
   readonly #literalKeys = new Map<string, number>();
+  /** By list of {@link names}: for each of its texts the list of that text alone. */
+  readonly #nameLists = new Map<number, readonly number[]>();
   readonly #machines: ByteMachine[] = [];
   readonly #machineIds = new Map<string, number>();
   readonly #rows = new RowTable(MAX_ROW_ENTRIES, 65_536);
@@ -207,6 +209,42 @@ export class Lexemes {
       this.#literalKeys.set(key, id);
     }
     return this.#literalsNode(id, 0, sorted.length, 0);
+  }
+
+  /**
+   * Any one of several texts, to be told apart while they are read: see {@link namesIn}.
+   * @param texts lexemes made by {@link literal}, ascending by their bytes; none begins another.
+   */
+  names(texts: readonly number[]): number {
+    const { pool } = this.#table;
+    const own = texts.map((text) => pool[this.#table.start(text) + 1] as number);
+    const list =
+      this.#literalLists.push(own.map((id) => (this.#literalLists[id] as Uint8Array[])[0] as Uint8Array)) - 1;
+    this.#nameLists.set(list, own);
+    return this.#literalsNode(list, 0, own.length, 0);
+  }
+
+  /** Which of the texts of {@link names} a lexeme that came from it may still become: indices `[from, to)`. */
+  namesIn(lexeme: number): readonly [from: number, to: number] {
+    const start = this.#table.start(lexeme);
+    return [this.#table.pool[start + 2] as number, this.#table.pool[start + 3] as number];
+  }
+
+  /** What is left of one of these texts. */
+  nameIn(lexeme: number, index: number): number {
+    const start = this.#table.start(lexeme);
+    const own = this.#nameLists.get(this.#table.pool[start + 1] as number) as readonly number[];
+    return this.#literalsNode(own[index] as number, 0, 1, this.#table.pool[start + 4] as number);
+  }
+
+  /** The index of the only one of these texts that goes on with `byte`; -1 when there is none, or more than one. */
+  nameAfter(lexeme: number, byte: number): number {
+    const start = this.#table.start(lexeme);
+    const { pool } = this.#table;
+    const depth = pool[start + 4] as number;
+    const list = pool[start + 1] as number;
+    const [from, to] = this.#goingOn(list, pool[start + 2] as number, pool[start + 3] as number, depth, byte);
+    return to === from + 1 ? from : -1;
   }
 
   machine(machine: ByteMachine): number {
@@ -647,6 +685,12 @@ export class Lexemes {
   }
 
   #deriveLiterals(list: number, lo: number, hi: number, depth: number, byte: number): number {
+    const [from, to] = this.#goingOn(list, lo, hi, depth, byte);
+    return this.#literalsNode(list, from, to, depth + 1);
+  }
+
+  /** Those of the literals lo..hi-1 that have `byte` at `depth`. */
+  #goingOn(list: number, lo: number, hi: number, depth: number, byte: number): readonly [from: number, to: number] {
     const strings = this.#literalLists[list] as Uint8Array[];
     const lower = (target: number): number => {
       let from = lo;
@@ -660,7 +704,7 @@ export class Lexemes {
       }
       return from;
     };
-    return this.#literalsNode(list, lower(byte), lower(byte + 1), depth + 1);
+    return [lower(byte), lower(byte + 1)];
   }
 
   #decideEmpty(lexeme: number): boolean {

@@ -182,17 +182,26 @@ export class Masks {
     const heads = automaton.heads(configuration);
     // The largest mask first: it is copied, the others are added.
     for (let i = 0; i < heads.length; i += 2) {
-      if (heads[i] === heads[i - 2]) continue;
+      if (heads[i] === heads[i - 2] || automaton.hasNames(heads[i + 1] as number)) continue;
       const { dense } = this.#lexemeMasks.of(heads[i] as number);
       if (dense !== undefined) mask.addMask(dense);
     }
     for (let i = 0; i < heads.length; ) {
       const lexeme = heads[i] as number;
+      const frame = heads[i + 1] as number;
       let end = i + 2;
+      if (automaton.hasNames(frame)) {
+        this.#addNames(lexeme, frame, mask);
+        i = end;
+        continue;
+      }
       while (end < heads.length && heads[end] === lexeme) end += 2;
       const part = this.#lexemeMasks.of(lexeme);
       if (part.list !== undefined) mask.addList(part.list);
-      if (part.exits.length > 0) this.#addExits(part, heads, i, end, mask);
+      if (part.exits.length > 0) {
+        const one = end === i + 2;
+        this.#addExits(part, one ? automaton.entering(frame) : automaton.enteringAny(heads, i, end), mask);
+      }
       i = end;
     }
     const { duplicates, eosTokenIds } = vocabulary;
@@ -204,12 +213,22 @@ export class Masks {
     return mask;
   }
 
-  /** Adds the tokens that leave a lexeme and go on in the frames of heads `from` to `end`, which all read it. */
-  #addExits({ exits, trie }: LexemeMask, heads: Int32Array, from: number, end: number, mask: MaskBuilder): void {
+  /** Adds what each name of a head of names allows. */
+  #addNames(lexeme: number, frame: number, mask: MaskBuilder): void {
     const { automaton } = this;
-    const start =
-      end === from + 2 ? automaton.entering(heads[from + 1] as number) : automaton.enteringAny(heads, from, end);
-    if (!automaton.continues(start)) return;
+    const { lexemes } = automaton.program;
+    const [from, to] = lexemes.namesIn(lexeme);
+    for (let name = from; name < to; name++) {
+      const part = this.#lexemeMasks.of(lexemes.nameIn(lexeme, name));
+      if (part.dense !== undefined) mask.addMask(part.dense);
+      if (part.list !== undefined) mask.addList(part.list);
+      if (part.exits.length > 0) this.#addExits(part, automaton.entering(automaton.afterName(frame, name)), mask);
+    }
+  }
+
+  /** Adds the tokens that leave a lexeme and go on from the configuration `start`. */
+  #addExits({ exits, trie }: LexemeMask, start: number, mask: MaskBuilder): void {
+    if (!this.automaton.continues(start)) return;
     for (let i = 0; i < exits.length; i++) {
       const node = exits[i] as number;
       this.#path[(trie.label[node] as number) >> 8] = start;

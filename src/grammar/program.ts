@@ -20,6 +20,15 @@ export enum NodeKind {
   Repeat,
   /** [rule] */
   Rule,
+  /** [group]: one of several texts, each with a node of its own after it. */
+  Names,
+}
+
+/** Texts none of which begins another, and what follows each: see {@link Lexemes.names}. */
+interface NameGroup {
+  readonly list: number;
+  readonly rest: (index: number) => number;
+  readonly built: number[];
 }
 
 interface Rule {
@@ -37,6 +46,7 @@ export class Program {
   readonly nodes = new RecordTable();
   readonly #rules: Rule[] = [];
   readonly #keyed = new Map<string, number>();
+  readonly #groups: NameGroup[] = [];
   #scopes = 0;
   /** Matches the empty text. */
   readonly empty: number;
@@ -83,6 +93,28 @@ export class Program {
     if (item === this.never) return min === 0 ? this.empty : this.never;
     if (min === 1 && max === 1) return item;
     return this.nodes.intern([NodeKind.Repeat, item, min, max === Number.POSITIVE_INFINITY ? -1 : max]);
+  }
+
+  /**
+   * One of several texts, each with its own continuation: as a choice of sequences, but what follows a text is built when
+   * it has been read, and the texts are one lexeme as long as they are not told apart.
+   * @param list made by `Lexemes.names`; `rest` gives the node after the text of that index in it.
+   */
+  names(list: number, rest: (index: number) => number): number {
+    const group = this.#groups.push({ list, rest, built: [] }) - 1;
+    return this.nodes.intern([NodeKind.Names, group]);
+  }
+
+  /** The lexeme of a node made by {@link names}. */
+  namesOf(group: number): number {
+    return (this.#groups[group] as NameGroup).list;
+  }
+
+  /** What follows the text of that index. */
+  afterName(group: number, index: number): number {
+    const { rest, built } = this.#groups[group] as NameGroup;
+    built[index] ??= rest(index);
+    return built[index];
   }
 
   /**
@@ -143,6 +175,8 @@ export class Program {
       }
       case NodeKind.Repeat:
         return pool[start + 2] === 0 || this.isProductive(pool[start + 1] as number);
+      case NodeKind.Names:
+        return true;
       default:
         return (this.#rules[pool[start + 1] as number] as Rule).productive;
     }

@@ -8,7 +8,7 @@
  * alone; the file is long because they share its tables.
  */
 import type { JsonLexemes } from "./json-lexemes.js";
-import { NEVER } from "./lexeme.js";
+import { compareBytes, NEVER } from "./lexeme.js";
 import { type ObjectPlan, planObject } from "./object-plan.js";
 import type { Program } from "./program.js";
 import type { SchemaReader } from "./schema-reader.js";
@@ -218,36 +218,56 @@ export class SchemaWriter {
 
   /** A key, its value, and what follows. What follows is written when the key has been read: there are many keys. */
   #member(writer: ObjectWriter, state: ObjectState, id: string, depth: number): number {
-    const { lexemes } = this.#program;
+    const program = this.#program;
+    const { lexemes } = program;
+    const rest = (member: Member): number =>
+      program.sequence(
+        this.#value(member.value, depth + 1),
+        this.#afterMember(writer, writer.after(state, member), id, depth),
+      );
+    const afterName = (member: Member): number =>
+      program.sequence(
+        program.lexeme(this.#colon),
+        program.rule(() => rest(member)),
+      );
     const body = (members: readonly Member[]): number => {
-      const items = members.map((member) => {
-        const { name, keys, value } = member;
-        const key =
-          name === undefined
-            ? this.#program.lexeme(lexemes.cat(this.#json.quoted(keys()), this.#colon))
-            : this.#name(name);
-        const rest = this.#program.rule(() =>
-          this.#program.sequence(
-            this.#value(value, depth + 1),
-            this.#afterMember(writer, writer.after(state, member), id, depth),
+      const items: number[] = [];
+      const named: Member[] = [];
+      for (const member of members) {
+        if (member.index >= 0) {
+          named.push(member);
+          continue;
+        }
+        const key = program.lexeme(lexemes.cat(this.#json.quoted(member.keys()), this.#colon));
+        items.push(
+          program.sequence(
+            key,
+            program.rule(() => rest(member)),
           ),
         );
-        return this.#program.sequence(key, rest);
-      });
-      return this.#program.choice(items);
+      }
+      const [only] = named;
+      if (named.length === 1 && only !== undefined) {
+        items.push(program.sequence(program.lexeme(this.#name(only)), afterName(only)));
+      } else if (named.length > 1) {
+        named.sort((a, b) => writer.rank(a.index) - writer.rank(b.index));
+        const list = lexemes.names(named.map((member) => this.#name(member)));
+        items.push(program.names(list, (i) => afterName(named[i] as Member)));
+      }
+      return program.choice(items);
     };
-    return this.#program.keyedRule(
+    return program.keyedRule(
       `o${id}@${depth} ${writer.key(state)}`,
       () => body(writer.members(state)),
       () => body(writer.nextMembers(state)),
     );
   }
 
-  /** A property's name and the colon after it. */
-  #name(name: string): number {
+  /** A property's name, in quotes. */
+  #name({ name }: Member): number {
     let known = this.#keys.get(name);
     if (known === undefined) {
-      known = this.#program.lexeme(this.#program.lexemes.cat(this.#json.text(JSON.stringify(name)), this.#colon));
+      known = this.#json.text(JSON.stringify(name));
       this.#keys.set(name, known);
     }
     return known;
@@ -367,7 +387,8 @@ interface ObjectState {
 }
 
 interface Member {
-  readonly name?: string;
+  /** "" for other keys. */
+  readonly name: string;
   /** Index of the name; -1 for other keys. */
   readonly index: number;
   readonly keys: () => number;
@@ -391,6 +412,7 @@ class ObjectWriter {
   readonly #anyOrder: boolean;
   readonly #bits: readonly bigint[];
   readonly #counting: boolean;
+  #ranks: Int32Array | undefined;
   /** Required names from index i on. */
   readonly #requiredFrom: number[];
   /** By demands met: how many more members it takes at least to meet the rest; Infinity when it cannot be done. */
@@ -416,6 +438,21 @@ class ObjectWriter {
         if ((met | extra.proves) !== met) this.#proofs[met] = Math.min(this.#proofs[met] as number, after + 1);
       }
     }
+  }
+
+  /** Place of a name among all of them, ascending by the bytes they are spelled with. */
+  rank(index: number): number {
+    if (this.#ranks === undefined) {
+      const spelled = this.#names.map(({ name }) => new TextEncoder().encode(JSON.stringify(name)));
+      const order = spelled
+        .map((_, i) => i)
+        .sort((a, b) => compareBytes(spelled[a] as Uint8Array, spelled[b] as Uint8Array));
+      this.#ranks = new Int32Array(order.length);
+      order.forEach((name, place) => {
+        (this.#ranks as Int32Array)[name] = place;
+      });
+    }
+    return this.#ranks[index] as number;
   }
 
   start(): ObjectState {
@@ -486,7 +523,7 @@ class ObjectWriter {
       if (proves !== 0 && (state.met | proves) === state.met) continue;
       if (proves !== 0 && state.required > 0) continue;
       if (this.#canFinish(count, state.required, state.met | proves, this.#anyOrder ? state.open : 0))
-        out.push({ index: -1, keys, value, required: false, proves });
+        out.push({ name: "", index: -1, keys, value, required: false, proves });
     }
     return out;
   }

@@ -179,15 +179,28 @@ export class ShortestEnd {
     const heads = Array.from(this.#automaton.heads(configuration));
     let best = ENDLESS;
     let lexeme = -1;
-    for (let i = 0; i < heads.length; i += 2) {
-      const rest = this.#frame(heads[i + 1] as number);
-      let own = this.#words.length(heads[i] as number);
+    const consider = (head: number, frame: number): void => {
+      let own = this.#words.length(head);
       // A lexeme that may end here has handed over to its frame already: as a head it is there to go on.
       if (own === 0) own = ENDLESS;
+      if (own >= best) return;
+      const rest = this.#frame(frame);
       if (own + rest < best) {
         best = own + rest;
-        lexeme = heads[i] as number;
+        lexeme = head;
       }
+    };
+    for (let i = 0; i < heads.length; i += 2) {
+      const head = heads[i] as number;
+      const frame = heads[i + 1] as number;
+      if (!this.#automaton.hasNames(frame)) {
+        consider(head, frame);
+        continue;
+      }
+      const { lexemes } = this.#program;
+      const [from, to] = lexemes.namesIn(head);
+      for (let name = from; name < to; name++)
+        consider(lexemes.nameIn(head, name), this.#automaton.afterName(frame, name));
     }
     return [best, lexeme];
   }
@@ -252,11 +265,24 @@ export class ShortestEnd {
         return [];
       case NodeKind.Repeat:
         return [nodes.pool[start + 1] as number];
+      case NodeKind.Names:
+        return this.#names(nodes.pool[start + 1] as number).map(([, rest]) => rest);
       case NodeKind.Rule:
         return [this.#program.shortBody(nodes.pool[start + 1] as number)];
       default:
         return Array.from(nodes.pool.subarray(start + 1, nodes.end(node)));
     }
+  }
+
+  /** Each name of a group as a lexeme, and the node after it. */
+  #names(group: number): (readonly [name: number, rest: number])[] {
+    const { lexemes } = this.#program;
+    const list = this.#program.namesOf(group);
+    const [from, to] = lexemes.namesIn(list);
+    const names: (readonly [number, number])[] = [];
+    for (let name = from; name < to; name++)
+      names.push([lexemes.nameIn(list, name), this.#program.afterName(group, name)]);
+    return names;
   }
 
   #measure(node: number, lengthOf: (node: number) => number): number {
@@ -280,6 +306,10 @@ export class ShortestEnd {
         const min = pool[start + 2] as number;
         return min === 0 ? 0 : min * of(1);
       }
+      case NodeKind.Names:
+        return Math.min(
+          ...this.#names(pool[start + 1] as number).map(([name, rest]) => this.#words.length(name) + lengthOf(rest)),
+        );
       default:
         return lengthOf(this.#program.shortBody(pool[start + 1] as number));
     }
