@@ -875,10 +875,11 @@ export class Lexemes {
         const from = pool[start + 2] as number;
         const to = pool[start + 3] as number;
         if (to === from + 1) return this.#classes.ofSingle((strings[from] as Uint8Array)[depth] as number);
-        const singles = new Set<number>();
-        for (let i = from; i < to; i++) {
+        const singles: number[] = [];
+        for (let i = from; i < to; ) {
           const byte = (strings[i] as Uint8Array)[depth];
-          if (byte !== undefined) singles.add(byte);
+          if (byte !== undefined) singles.push(byte);
+          i = byte === undefined ? i + 1 : endOfByte(strings, i, to, depth, byte);
         }
         return this.#classes.ofSingles(singles);
       }
@@ -933,9 +934,10 @@ export class Lexemes {
         const to = pool[start + 3] as number;
         if (to === from + 1) return singleBits((strings[from] as Uint8Array)[depth] as number);
         const bits = new Int32Array(8);
-        for (let i = from; i < to; i++) {
+        for (let i = from; i < to; ) {
           const byte = (strings[i] as Uint8Array)[depth];
           if (byte !== undefined) bits[byte >> 5] = (bits[byte >> 5] as number) | (1 << (byte & 31));
+          i = byte === undefined ? i + 1 : endOfByte(strings, i, to, depth, byte);
         }
         return bits;
       }
@@ -1052,6 +1054,18 @@ function sortNumbers(list: number[]): void {
 
 function overlap(a: Int32Array, b: Int32Array): boolean {
   return a.some((word, i) => (word & (b[i] as number)) !== 0);
+}
+
+/** The first of the sorted texts from `from` to `end` that has no `byte` at `depth`, given that the first has. */
+function endOfByte(texts: readonly Uint8Array[], from: number, end: number, depth: number, byte: number): number {
+  let lo = from + 1;
+  let hi = end;
+  while (lo < hi) {
+    const mid = (lo + hi) >> 1;
+    if (((texts[mid] as Uint8Array)[depth] as number) === byte) lo = mid + 1;
+    else hi = mid;
+  }
+  return lo;
 }
 
 export function compareBytes(a: Uint8Array, b: Uint8Array): number {

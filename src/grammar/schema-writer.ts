@@ -39,6 +39,7 @@ const MAX_CONTAINS = 4;
 const LONE_COLON = ":";
 const NO_KEYS = (): number => NEVER;
 const ENDLESS = Number.POSITIVE_INFINITY;
+const NONE_SEEN: readonly number[] = [];
 
 export class SchemaWriter {
   readonly #program: Program;
@@ -250,9 +251,9 @@ export class SchemaWriter {
       if (named.length === 1 && only !== undefined) {
         items.push(program.sequence(program.lexeme(this.#name(only)), afterName(only)));
       } else if (named.length > 1) {
-        named.sort((a, b) => writer.rank(a.index) - writer.rank(b.index));
-        const list = lexemes.names(named.map((member) => this.#name(member)));
-        items.push(program.names(list, (i) => afterName(named[i] as Member)));
+        const sorted = writer.sorted(named);
+        const list = lexemes.names(sorted.map((member) => this.#name(member)));
+        items.push(program.names(list, (i) => afterName(sorted[i] as Member)));
       }
       return program.choice(items);
     };
@@ -375,10 +376,10 @@ export class SchemaWriter {
   }
 }
 
-/** Where an object is: next name (or the bit set of names seen), members so far as far as it matters, demands met. */
+/** Where an object is: next name (or the set of names seen, 32 bits a number), members so far as far as it matters, demands met. */
 interface ObjectState {
   readonly at: number;
-  readonly seen: bigint;
+  readonly seen: readonly number[];
   readonly count: number;
   readonly met: number;
   /** Names that may still come, and how many of them must: both follow from the above. */
@@ -410,7 +411,6 @@ class ObjectWriter {
   readonly #extras: ObjectPlan["extras"];
   readonly #impossible: boolean;
   readonly #anyOrder: boolean;
-  readonly #bits: readonly bigint[];
   readonly #counting: boolean;
   #ranks: Int32Array | undefined;
   /** Required names from index i on. */
@@ -424,7 +424,6 @@ class ObjectWriter {
     this.#impossible = plan.names.some((name) => name.required && !isProductive(name.value));
     this.#names = plan.names.filter((name) => isProductive(name.value));
     this.#extras = plan.extras.filter((extra) => isProductive(extra.value));
-    this.#bits = anyOrder ? this.#names.map((_, i) => 1n << BigInt(i)) : [];
     this.#counting = plan.min > 0 || plan.max !== Number.POSITIVE_INFINITY;
     this.#requiredFrom = new Array<number>(this.#names.length + 1).fill(0);
     for (let i = this.#names.length - 1; i >= 0; i--) {
@@ -440,27 +439,30 @@ class ObjectWriter {
     }
   }
 
-  /** Place of a name among all of them, ascending by the bytes they are spelled with. */
-  rank(index: number): number {
+  /** Members with names, ascending by the bytes the names are spelled with. */
+  sorted(members: readonly Member[]): Member[] {
     if (this.#ranks === undefined) {
       const spelled = this.#names.map(({ name }) => new TextEncoder().encode(JSON.stringify(name)));
-      const order = spelled
-        .map((_, i) => i)
-        .sort((a, b) => compareBytes(spelled[a] as Uint8Array, spelled[b] as Uint8Array));
-      this.#ranks = new Int32Array(order.length);
+      const order = spelled.map((_, i) => i);
+      order.sort((a, b) => compareBytes(spelled[a] as Uint8Array, spelled[b] as Uint8Array));
+      const ranks = new Int32Array(order.length);
       order.forEach((name, place) => {
-        (this.#ranks as Int32Array)[name] = place;
+        ranks[name] = place;
       });
+      this.#ranks = ranks;
     }
-    return this.#ranks[index] as number;
+    const places = new Array<Member | undefined>(this.#names.length).fill(undefined);
+    for (const member of members) places[this.#ranks[member.index] as number] = member;
+    return places.filter((member) => member !== undefined);
   }
 
   start(): ObjectState {
-    return { at: 0, seen: 0n, count: 0, met: 0, open: this.#names.length, required: this.#requiredFrom[0] as number };
+    const seen = this.#anyOrder ? new Array<number>((this.#names.length + 31) >> 5).fill(0) : NONE_SEEN;
+    return { at: 0, seen, count: 0, met: 0, open: this.#names.length, required: this.#requiredFrom[0] as number };
   }
 
   key(state: ObjectState): string {
-    return `${state.at},${state.seen.toString(36)},${state.count},${state.met}`;
+    return `${state.at},${state.seen.join(".")},${state.count},${state.met}`;
   }
 
   isPossible(): boolean {
@@ -489,12 +491,13 @@ class ObjectWriter {
       return this.#anyOrder ? { ...state, count, met } : { ...state, count, met, at: this.#names.length, open: 0 };
     }
     if (this.#anyOrder) {
-      const seen = state.seen | (this.#bits[index] as bigint);
+      const seen = state.seen.slice();
+      seen[index >> 5] = (seen[index >> 5] as number) | (1 << (index & 31));
       return { at: 0, seen, count, met, open: state.open - 1, required: state.required - (required ? 1 : 0) };
     }
     return {
       at: index + 1,
-      seen: 0n,
+      seen: NONE_SEEN,
       count,
       met,
       open: this.#names.length - index - 1,
@@ -508,7 +511,7 @@ class ObjectWriter {
     const count = this.#counted(state.count + 1);
     const names = state.met === 0 ? this.#names : [];
     for (let i = this.#anyOrder ? 0 : state.at; i < names.length; i++) {
-      if (this.#anyOrder && (state.seen & (this.#bits[i] as bigint)) !== 0n) continue;
+      if (this.#anyOrder && ((state.seen[i >> 5] as number) & (1 << (i & 31))) !== 0) continue;
       const { name, value, required } = names[i] as { name: string; value: Formula; required: boolean };
       const left = this.#anyOrder
         ? { required: state.required - (required ? 1 : 0), open: state.open - 1 }
