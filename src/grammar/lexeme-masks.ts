@@ -3,7 +3,8 @@
  * token trie it may end so that a token can go on in what follows. Known per lexeme and vocabulary and shared by all
  * grammars: the inside of a JSON string is looked at once, not once for each place where a string may stand.
  *
- * Four short cuts make a new lexeme cheap. Bytes that must come are looked up in the trie. Runs of JSON-safe characters
+ * Five short cuts make a new lexeme cheap. Where a lexeme stays what it is whatever comes below a node, all tokens there
+ * are taken at once. Bytes that must come are looked up in the trie. Runs of JSON-safe characters
  * have precomputed masks where all of them are taken up to some length. A lexeme that soon behaves like another one (any
  * key but these names, after a letter that none of them has) is walked only where the two differ. And of a lexeme with
  * bounds only tokens long enough to meet them are looked at, when the one without bounds is known.
@@ -11,6 +12,7 @@
 import { EPSILON, type Lexemes, NEVER } from "./lexeme.js";
 import { type DenseMask, hashOf } from "./mask-builder.js";
 import { LEAST_REACH, RelaxedLexemes } from "./relaxed-lexemes.js";
+import { BEYOND_ASCII, KIND_OF } from "./trie-contents.js";
 import { childOf, type TokenTrie, type Vocabulary } from "./vocabulary.js";
 
 export interface LexemeMask {
@@ -27,6 +29,11 @@ const MAX_BYTES = 64 * 1024 * 1024;
 /** Bytes that show what a lexeme turns into after an ordinary beginning. */
 const PROBES = [0x71, 0x58, 0x37];
 
+/** Lexemes whose kinds of bytes are remembered. */
+const MAX_STAYS = 100_000;
+/** Nodes below which it is worth asking whether they can be taken at once. */
+const WORTH_ASKING = 12;
+
 const NO_NODES = new Int32Array(0);
 
 export class LexemeMasks {
@@ -36,6 +43,8 @@ export class LexemeMasks {
   #masks = new Map<number, LexemeMask>();
   #older = new Map<number, LexemeMask>();
   #bytes = 0;
+  /** By lexeme: the kinds of bytes that leave it as it is. */
+  readonly #stays = new Map<number, number>();
   readonly #path: Int32Array;
   readonly #basePath: Int32Array;
   readonly #pathBits: (Int32Array | undefined)[];
@@ -135,6 +144,64 @@ export class LexemeMasks {
     this.#ids[this.#idCount++] = id;
   }
 
+  #pushAll(ids: Int32Array): void {
+    const count = this.#idCount + ids.length;
+    if (count > this.#ids.length) {
+      const grown = new Int32Array(2 * count);
+      grown.set(this.#ids);
+      this.#ids = grown;
+    }
+    this.#ids.set(ids, this.#idCount);
+    this.#idCount = count;
+  }
+
+  /** Kinds of bytes all of which lead a lexeme back to itself; none for one that may end, as it may end between them. */
+  #staysOn(lexeme: number): number {
+    let kinds = this.#stays.get(lexeme);
+    if (kinds === undefined) {
+      kinds = this.#lexemes.nullable(lexeme) ? 0 : this.#findStays(lexeme);
+      if (this.#stays.size >= MAX_STAYS) this.#stays.clear();
+      this.#stays.set(lexeme, kinds);
+    }
+    return kinds;
+  }
+
+  #findStays(lexeme: number): number {
+    const lexemes = this.#lexemes;
+    const { bytes, of } = lexemes.classes(lexeme);
+    const stays = Array.from(bytes, (byte) => lexemes.next(lexeme, byte) === lexeme);
+    let kinds = 0;
+    for (let byte = 0; byte < 128; byte++) kinds |= KIND_OF[byte] as number;
+    for (let byte = 0; byte < 128; byte++) if (!stays[of[byte] as number]) kinds &= ~(KIND_OF[byte] as number);
+    return this.#returns(lexeme, lexeme, 0xc2, 0xf4, 0) ? kinds | BEYOND_ASCII : kinds;
+  }
+
+  /**
+   * Whether all of `lo` to `hi` lead, with the rest of their character, from `from` to `home`.
+   * @param rest bytes of the character after this one; 0 for its first
+   */
+  #returns(from: number, home: number, lo: number, hi: number, rest: number): boolean {
+    const lexemes = this.#lexemes;
+    const first = lo >= 0xc2;
+    let last = -1;
+    for (let byte = lo; byte <= hi; byte++) {
+      const to = lexemes.next(from, byte);
+      if (to === NEVER) return false;
+      const missing = first ? (byte >= 0xf0 ? 3 : byte >= 0xe0 ? 2 : 1) : rest;
+      const narrow = first && (byte === 0xe0 || byte === 0xed || byte === 0xf0 || byte === 0xf4);
+      if (to === last && !narrow && byte !== 0xe1 && byte !== 0xee && byte !== 0xf1) continue;
+      last = narrow ? -1 : to;
+      if (missing === 0) {
+        if (to !== home) return false;
+        continue;
+      }
+      const least = byte === 0xe0 && first ? 0xa0 : byte === 0xf0 && first ? 0x90 : 0x80;
+      const most = byte === 0xed && first ? 0x9f : byte === 0xf4 && first ? 0x8f : 0xbf;
+      if (!this.#returns(to, home, least, most, missing - 1)) return false;
+    }
+    return true;
+  }
+
   /** What the walk has found, beside the tokens of `known`. */
   #made(trie: TokenTrie, known: Int32Array | undefined): LexemeMask {
     const ids = this.#ids.subarray(0, this.#idCount);
@@ -169,7 +236,7 @@ export class LexemeMasks {
 
   /** The same for the nodes from `from` to `end`; the lexeme at their parent is on the path. */
   #walk(trie: TokenTrie, from: number, end: number): void {
-    const { label, skip, token } = trie;
+    const { label, skip, token, below, order, firstToken } = trie;
     const lexemes = this.#lexemes;
     const { rows } = lexemes;
     const path = this.#path;
@@ -192,6 +259,11 @@ export class LexemeMasks {
       }
       const after = skip[i] as number;
       if (to === NEVER) {
+        i = after;
+        continue;
+      }
+      if (after - i > WORTH_ASKING && ((below[i] as number) & ~this.#staysOn(to)) === 0) {
+        this.#pushAll(order.subarray(firstToken[i], firstToken[after]));
         i = after;
         continue;
       }
@@ -297,7 +369,7 @@ export class LexemeMasks {
   #differing(lexeme: number, base: number, dense: DenseMask, known: LexemeMask): LexemeMask {
     const lexemes = this.#lexemes;
     const { trie } = known;
-    const { label, skip, token, size } = trie;
+    const { label, skip, token, size, below } = trie;
     const words = dense.words.slice();
     const exits: number[] = [];
     let taken = 0;
@@ -321,7 +393,13 @@ export class LexemeMasks {
         to = at === NEVER ? NEVER : lexemes.next(at, byte);
         baseTo = baseAt === NEVER ? NEVER : lexemes.next(baseAt, byte);
       }
-      if (to === baseTo) {
+      const same =
+        to === baseTo ||
+        (end - i > WORTH_ASKING &&
+          to !== NEVER &&
+          baseTo !== NEVER &&
+          ((below[i] as number) & ~(this.#staysOn(to) & this.#staysOn(baseTo))) === 0);
+      if (same) {
         while (taken < known.exits.length && (known.exits[taken] as number) < i) taken++;
         for (; taken < known.exits.length && (known.exits[taken] as number) < end; taken++)
           exits.push(known.exits[taken] as number);

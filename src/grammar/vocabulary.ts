@@ -5,6 +5,8 @@
  * Special tokens and tokens of no bytes are not in the trie: no text of a grammar can produce them.
  */
 
+import { kindsBelow } from "./trie-contents.js";
+
 /** What we ask of a tokenizer; `Tokenizer` fits. */
 export interface TokenSource {
   readonly vocabSize: number;
@@ -26,6 +28,11 @@ export interface TokenTrie {
   readonly maxDepth: number;
   /** Depth of the deepest token at or below the node. */
   readonly deepest: Uint16Array;
+  /** Kinds of the bytes below the node; see `trie-contents.ts`. */
+  readonly below: Int32Array;
+  /** All tokens in the order of their nodes, and by node (and after the last) the place of the first at or below it. */
+  readonly order: Int32Array;
+  readonly firstToken: Int32Array;
   /** By first byte: the node, or -1. */
   readonly first: Int32Array;
   /** By first byte << 8 | second byte: the node, or -1. */
@@ -267,7 +274,11 @@ export class Vocabulary {
         second[(byte << 8) | ((label[k] as number) & 255)] = k;
       }
     }
-    return { size, label, skip, token, maxDepth: this.longestToken, deepest, first, second };
+    const firstToken = new Int32Array(size + 1);
+    for (let i = 0; i < size; i++) firstToken[i + 1] = (firstToken[i] as number) + ((token[i] as number) >= 0 ? 1 : 0);
+    const order = Int32Array.from(ids);
+    const below = kindsBelow(label, skip, size, this.longestToken);
+    return { size, label, skip, token, maxDepth: this.longestToken, deepest, below, order, firstToken, first, second };
   }
 }
 
