@@ -364,6 +364,11 @@ export interface EngineApi {
   encode?(text: string, addSpecialTokens?: boolean): Promise<readonly number[]>;
   /** What is in the prefix cache; null without one. Absent where the cache cannot be seen. */
   cacheTree?(options?: { text?: boolean; maxNodes?: number }): CacheTree | null;
+  /**
+   * Resolves when the first request with a constraint takes no longer than later ones. Requests may come before: an engine
+   * warms up while nothing runs. Absent where there is nothing to warm up.
+   */
+  readonly warmedUp?: Promise<void>;
   /** Empties the prefix cache. false when requests run or wait (after `timeoutSeconds` of waiting). */
   flushCache(options?: { timeoutSeconds?: number }): Promise<boolean>;
   /** No steps until `continueGeneration`; new requests wait. Absent where there is no scheduler at hand. */

@@ -79,6 +79,8 @@ export class Engine implements EngineApi {
   readonly model: ModelInfo;
   readonly tokenizer: Tokenizer;
   readonly config: EngineConfig;
+  /** Resolved from the start for an engine that {@link Engine.load} did not make. */
+  warmedUp = Promise.resolve();
   readonly #runner: ModelRunner;
   readonly #scheduler: Scheduler;
   readonly #trace: Trace | null;
@@ -137,7 +139,9 @@ export class Engine implements EngineApi {
   static async load(modelSpec: string, options: LoadOptions = {}): Promise<Engine> {
     const parts = await loadEngineParts(modelSpec, options);
     try {
-      return new Engine(parts);
+      const engine = new Engine(parts);
+      engine.warmedUp = engine.#grammars?.warmUp(() => engine.#scheduler.whenIdle()) ?? engine.warmedUp;
+      return engine;
     } catch (error) {
       await parts.encoders?.close();
       await parts.runner.close();

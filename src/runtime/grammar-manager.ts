@@ -3,7 +3,7 @@
  * others run meanwhile. A grammar that is new is tried in a worker thread first (grammar-trial.ts), so that what would
  * take too long is refused there; then it is compiled here, where its masks are made, and kept by content.
  */
-import { SglangError } from "../core/errors.js";
+import { invalidField, SglangError } from "../core/errors.js";
 import type { Constraint, EngineStats } from "../core/protocol.js";
 import type { ReasoningFormat } from "../core/reasoning.js";
 import { type CompiledGrammar, GrammarCompiler, type GrammarSpec, type Vocabulary } from "../grammar/index.js";
@@ -17,6 +17,32 @@ type AnswerSpec = Exclude<GrammarSpec, { kind: "grammar" | "after_thinking" }>;
 const MAX_LATEST = 1024;
 /** Grammars kept. */
 const MAX_GRAMMARS = 512;
+
+/** Grammars of the usual shapes, and a text of each: what warming up goes through. */
+const USUAL: readonly { spec: AnswerSpec; text: string }[] = [
+  {
+    spec: {
+      kind: "json_schema",
+      schema: {
+        type: "object",
+        properties: {
+          name: { type: "string", minLength: 1, maxLength: 20 },
+          kind: { enum: ["one", "two"] },
+          born: { type: "string", format: "date" },
+          age: { type: "integer", minimum: 0, maximum: 150 },
+          score: { type: ["number", "null"] },
+          tags: { type: "array", items: { type: "string", pattern: "^[a-z]+$" }, maxItems: 4 },
+          more: { type: "object" },
+        },
+        required: ["name", "age"],
+        additionalProperties: false,
+      },
+    },
+    text: '{"name": "Ann", "kind": "two", "born": "2001-02-03", "age": 25, "score": 1.5e3, "tags": ["a", "bc"], "more": {"x": [1, true]}}',
+  },
+  { spec: { kind: "json_object" }, text: '{"a": [1, "b", {"c": null}], "d": "e\\n"}' },
+  { spec: { kind: "regex", pattern: "(\\w+ )*[0-9]{1,3}\\.?" }, text: "some words 12." },
+];
 
 export interface GrammarOptions {
   /** Space between JSON tokens is up to the model; false: JSON is written without any. @default true */
@@ -58,6 +84,7 @@ export class GrammarManager {
     latestCompileSeconds: [],
   };
   readonly #latest: number[] = [];
+  #closed = false;
 
   /** @param vocabulary the tokenizer's, as wide as masks are to be */
   constructor(tokenizer: Tokenizer, vocabulary: Vocabulary, slices: TimeSlices, options: GrammarOptions) {
@@ -105,7 +132,32 @@ export class GrammarManager {
     }
   }
 
+  /**
+   * Goes the way of a request with grammars of the usual shapes, in both threads, and throws them away, so that the first
+   * request with a constraint waits no longer than later ones: for a thread to start, for code to be compiled, for the
+   * automata that all JSON has in common. Closing the manager ends it.
+   * @param whenIdle resolves when nothing else needs this thread: warming up is never in anybody's way
+   */
+  async warmUp(whenIdle: () => Promise<void>): Promise<void> {
+    // What fails here fails again, and is reported, where it matters.
+    const tried = Promise.allSettled(USUAL.map(({ spec }) => this.#trials.run(spec)));
+    for (const { spec, text } of USUAL) {
+      await whenIdle();
+      const matcher = await this.#slices.run(() => this.#compiler.compile(spec).matcher());
+      for (const character of text) {
+        await whenIdle();
+        if (this.#closed) return;
+        await this.#slices.run(() => {
+          matcher.mask();
+          matcher.acceptText(character);
+        });
+      }
+    }
+    await tried;
+  }
+
   close(): Promise<void> {
+    this.#closed = true;
     return this.#trials.close();
   }
 
@@ -169,6 +221,10 @@ export class GrammarManager {
         return { kind: "choices", choices: constraint.choices };
       case "structuralTag":
         return { kind: "structural_tag", tag: constraint.tag };
+      default: {
+        const known = "jsonSchema, jsonObject, regex, ebnf, lark, choices or structuralTag";
+        throw invalidField("constraint.type", known, (constraint as { type?: unknown }).type);
+      }
     }
   }
 }

@@ -41,7 +41,7 @@ export interface ServerConfig {
   healthGenerates: boolean;
   /** Seconds a generating health check waits. @default 20, or SGLANG_HEALTH_CHECK_TIMEOUT */
   healthTimeoutSeconds: number;
-  /** Do not run one short request before reporting healthy. @default false */
+  /** Do not run one short request, nor wait for grammars to be warm, before reporting healthy. @default false */
   skipServerWarmup: boolean;
   /** Seconds that running requests may take to finish when the server closes. @default 30 */
   drainTimeoutSeconds: number;

@@ -12,7 +12,7 @@ import type { FastifyBaseLogger, FastifyInstance } from "fastify";
 import { SglangError } from "../core/errors.js";
 import { logger as coreLogger, type Logger } from "../core/logger.js";
 import { EngineMetrics } from "../core/metrics.js";
-import type { EngineApi, GenerateRequest } from "../core/protocol.js";
+import type { EngineApi } from "../core/protocol.js";
 import { ActiveRequests } from "./active-requests.js";
 import { listenError, urlHost } from "./address.js";
 import { registerAdmin } from "./admin.js";
@@ -218,40 +218,18 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   return { url: `http://${urlHost(host)}:${actual}`, app, close };
 }
 
-/** Touches weights, plans and the thread that tries grammars once, so that the first client does not pay for it. */
+/** Touches weights and plans once, and waits until grammars are warm too, so that the first client does not pay for it. */
 async function warmUp(engine: EngineApi): Promise<void> {
   if (!engine.model.isGeneration) {
     await engine.embed({ prompt: { inputIds: [0] } });
     return;
   }
-  await warmUpWith(engine, {});
-  try {
-    await warmUpWith(engine, { constraint: { type: "jsonSchema", schema: WARM_UP_SCHEMA }, closeOnBudget: true });
-  } catch (error) {
-    // An engine that takes no constraints has nothing there to warm up.
-    if (!SglangError.isInstance(error) || error.code !== "UNSUPPORTED") throw error;
-  }
-}
-
-/** What JSON Schemas usually have: its parts are shared by the grammars of others. */
-const WARM_UP_SCHEMA = {
-  type: "object",
-  properties: {
-    name: { type: "string" },
-    age: { type: "integer" },
-    tags: { type: "array", items: { type: "number" } },
-  },
-  required: ["name", "age", "tags"],
-  additionalProperties: false,
-};
-
-async function warmUpWith(engine: EngineApi, rest: Partial<GenerateRequest>): Promise<void> {
-  const samplingParams = { maxNewTokens: rest.constraint ? 24 : 2, temperature: 0, ignoreEos: true };
-  const request = { prompt: { inputIds: [0] }, samplingParams, extraKey: "warm_up", ...rest };
-  for await (const chunk of engine.generate(request)) {
+  const samplingParams = { maxNewTokens: 2, temperature: 0, ignoreEos: true };
+  for await (const chunk of engine.generate({ prompt: { inputIds: [0] }, samplingParams, extraKey: "warm_up" })) {
     if (chunk.finishReason?.type === "abort")
       throw new SglangError("ENGINE_FAILED", `The engine aborted the warm-up request: ${chunk.finishReason.message}`);
   }
+  await engine.warmedUp;
 }
 
 /**
