@@ -1,7 +1,7 @@
 /**
  * How close every mode is to exact arithmetic on the file's own weights, and to llama.cpp on the same file and tokens.
  *
- *   npm run bench:accuracy -- [--model NAME] [--windows 16] [--stride 2] [--only NAME,...] [--no-compare] [--fresh] [--save]
+ *   npm run bench:accuracy -- [--model NAME | q8_0:NAME] [--windows 16] [--stride 2] [--only NAME,...] [--no-compare] [--fresh] [--save]
  *
  * The reference is the plain f32 path (f32 activations, f32 keys and values) of the best tier, which the golden tests
  * check against other implementations. What is measured is kept per position under the cache folder, so a run that was
@@ -19,10 +19,10 @@ import { KV_DTYPES } from "../dist/native/addon.js";
 import { loadAddon } from "../dist/native/load.js";
 import * as engineConfig from "../dist/runtime/config.js";
 import { cacheFolders } from "../dist/weights/cache.js";
-import { resolveModel } from "../dist/weights/index.js";
 import { clusteredMean, compareRows, mean } from "./accuracy/divergence.mjs";
 import { openEngine, openLlama } from "./accuracy/sources.mjs";
 import { readWindows, WINDOW } from "./accuracy/windows.mjs";
+import { openModelFile } from "./model-file.mjs";
 import { printTable, quantile, writeResults } from "./record.mjs";
 
 /** The first positions of a window have a few ill-conditioned tokens that otherwise dominate a mean. */
@@ -46,7 +46,7 @@ const { values } = parseArgs({
 });
 const stride = Number(values.stride);
 const threads = Number(values.threads);
-const { path: model } = await resolveModel(values.model, { offline: true });
+const { path: model, note } = await openModelFile(values.model);
 
 const sha = (...parts) =>
   parts
@@ -270,10 +270,11 @@ printTable([
 ]);
 if (values.save || (values.only === "" && !values["no-compare"]))
   writeResults(
-    `accuracy-${values.model}-${ours[0].options.tier}`,
+    `accuracy-${values.model.replace(/[^a-z0-9.-]+/gi, "-")}-${ours[0].options.tier}`,
     `npm run bench:accuracy -- ${process.argv.slice(2).join(" ")}`.trim(),
     {
       model: values.model,
+      ...(note && { note }),
       window: WINDOW,
       stride,
       reference: reference.system,

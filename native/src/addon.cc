@@ -8,6 +8,7 @@
 #include "checksum.h"
 #include "cpu_info.h"
 #include "napi_args.h"
+#include "packed_format.h"
 
 namespace sgl {
 namespace {
@@ -267,9 +268,11 @@ bool read_stored(napi_env env, napi_value object, const std::string& name, Store
 
 class PackTask : public PromiseTask {
  public:
-  PackTask(int columns, std::vector<MatrixPart> parts, StoredMatrix stored) : columns_(columns), parts_(std::move(parts)), stored_(std::move(stored)) {}
+  PackTask(int columns, std::vector<MatrixPart> parts, bool rotated, StoredMatrix stored)
+      : columns_(columns), parts_(std::move(parts)), rotated_(rotated), stored_(std::move(stored)) {}
   void run(int) override {
-    weight_ = stored_.file ? map_matrix(runtime->pool(), columns_, parts_, stored_, &error_) : pack_matrix(runtime->pool(), columns_, parts_, &error_);
+    weight_ = stored_.file ? map_matrix(runtime->pool(), columns_, parts_, rotated_, stored_, &error_)
+                           : pack_matrix(runtime->pool(), columns_, parts_, rotated_, &error_);
   }
   void settle(napi_env env, const char* dropped) override {
     if (dropped) error_ = dropped;
@@ -280,6 +283,7 @@ class PackTask : public PromiseTask {
  private:
   int columns_;
   std::vector<MatrixPart> parts_;
+  bool rotated_;
   StoredMatrix stored_;
   std::shared_ptr<Weight> weight_;
   std::string error_;
@@ -309,13 +313,19 @@ napi_value PackMatrix(napi_env env, napi_callback_info info) {
     rows += parts[i].rows;
   }
   if (rows > kMaxInt) return throw_range(env, "options.sources must have at most 2147483647 rows together, got " + std::to_string(rows));
-  REQUIRE_PROPERTY(stored_value, argv[1], "stored");
+  REQUIRE_PROPERTY(rotated_value, argv[1], "rotated");
   napi_valuetype kind = napi_undefined;
+  napi_typeof(env, rotated_value, &kind);
+  bool rotated = false;
+  if (kind != napi_undefined && !read_bool(env, rotated_value, "options.rotated", &rotated)) return nullptr;
+  if (rotated && columns > kRotatedColumns)
+    return throw_range(env, "options.columns must be at most " + std::to_string(kRotatedColumns) + " for a rotated matrix, got " + std::to_string(columns));
+  REQUIRE_PROPERTY(stored_value, argv[1], "stored");
   napi_typeof(env, stored_value, &kind);
   StoredMatrix stored;
   if (kind != napi_undefined && !read_stored(env, stored_value, "options.stored", &stored)) return nullptr;
   REQUIRE_OPEN(runtime, "packMatrix");
-  return submit(env, *runtime, std::make_unique<PackTask>(columns, std::move(parts), std::move(stored)));
+  return submit(env, *runtime, std::make_unique<PackTask>(columns, std::move(parts), rotated, std::move(stored)));
 }
 
 class ChecksumTask : public PromiseTask {
@@ -360,7 +370,7 @@ napi_value PackedBytesOf(napi_env env, napi_callback_info info) {
   return submit(env, *runtime, std::make_unique<ChecksumTask>(std::move(weight)));
 }
 
-napi_value PackedLayout(napi_env env, napi_callback_info) { return make_string(env, checksum_text(pack_layout_id())); }
+napi_value PackedLayoutOf(napi_env env, napi_callback_info) { return make_string(env, checksum_text(pack_layout_id())); }
 
 napi_value MapTable(napi_env env, napi_callback_info info) {
   ARGUMENTS(1);
@@ -406,6 +416,7 @@ napi_value WeightInfo(napi_env env, napi_callback_info info) {
   set(env, object, "rows", make_number(env, weight->rows));
   set(env, object, "columns", make_number(env, weight->columns));
   set(env, object, "bytes", make_number(env, static_cast<double>(weight->bytes)));
+  set(env, object, "roundingError", make_number(env, weight->packed ? pack_error(*weight->packed) : 0));
   return object;
 }
 
@@ -600,7 +611,7 @@ napi_value CreatePlan(napi_env env, napi_callback_info info) {
   if (!read_string(env, numerics_value, "description.numerics", &numerics)) return nullptr;
   int mode = 0;
   while (mode < kNumerics && numerics != numerics_name(static_cast<Numerics>(mode))) mode++;
-  if (mode == kNumerics) return throw_range(env, "description.numerics must be f32, exact or faithful, got \"" + numerics + "\"");
+  if (mode == kNumerics) return throw_range(env, "description.numerics must be f32, exact, faithful or fast, got \"" + numerics + "\"");
   d.numerics = static_cast<Numerics>(mode);
   REQUIRE_PROPERTY(kv_value, argv[1], "kv");
   if (!read_handle<KvPool>(env, kv_value, "description.kv", &d.kv)) return nullptr;
@@ -770,9 +781,23 @@ napi_value Matmul(napi_env env, napi_callback_info info) {
   if (m == 0) return y;
   const KernelTable& k = runtime->kernels();
   const PackedMatrix& w = *weight->packed;
+  const bool rotated = static_cast<PackedFormat>(w.blocks[0].format) == PackedFormat::Rotated8;
+  const size_t stride = row_stride(Precision::rotated8, weight->columns);
+  Memory integers;
+  if (rotated && !integers.allocate(stride * static_cast<size_t>(m))) return throw_error(env, "out of memory: " + std::to_string(m) + " rows as integers");
+  const QuantisedRows quantised = {Precision::rotated8, integers.data(), x, columns};
+  float* out = static_cast<float*>(memory);
   runtime->run_now([&] {
+    for (int r = 0; rotated && r < m; r++) {
+      const auto row = static_cast<size_t>(r);
+      k.quantise_rotated(Precision::rotated8, x + row * columns, weight->columns, integers.data() + row * stride, runtime->scratch(0));
+    }
     runtime->pool().parallel_for(static_cast<int>(w.blocks.size()), k.matmul_chunk(w, m), [&](int begin, int end, int thread) {
-      k.matmul(w, begin, end, x, columns, m, nullptr, static_cast<float*>(memory), rows, runtime->scratch(thread));
+      uint8_t* scratch = runtime->scratch(thread);
+      if (rotated)
+        k.matmul_rotated(w, begin, end, quantised, m, nullptr, out, rows, scratch);
+      else
+        k.matmul(w, begin, end, x, columns, m, nullptr, out, rows, scratch);
     });
   });
   return y;
@@ -817,7 +842,7 @@ NAPI_MODULE_INIT() {
       {"closeFile", CloseHandle<MappedFile>},
       {"packMatrix", PackMatrix},
       {"packedBytes", PackedBytesOf},
-      {"packedLayout", PackedLayout},
+      {"packedLayout", PackedLayoutOf},
       {"mapTable", MapTable},
       {"uploadVector", UploadVector},
       {"weightInfo", WeightInfo},

@@ -78,7 +78,7 @@ bool always() { return true; }
 }  // namespace
 
 const char* numerics_name(Numerics numerics) {
-  static const char* const names[] = {"f32", "exact", "faithful"};
+  static const char* const names[] = {"f32", "exact", "faithful", "fast"};
   return names[(int)numerics];
 }
 

@@ -50,8 +50,8 @@ struct AttentionArgs {
 // Values per partial sum of exp_sum.
 constexpr int kSumSpan = 256;
 /// How far results may be from exact arithmetic on the file's weights; docs/architecture.md has the measured promises.
-enum class Numerics : int { f32, exact, faithful };
-constexpr int kNumerics = 3;
+enum class Numerics : int { f32, exact, faithful, fast };
+constexpr int kNumerics = 4;
 const char* numerics_name(Numerics numerics);
 
 struct KernelTable {
@@ -67,6 +67,11 @@ struct KernelTable {
   // matmul over rows that were quantised. Blocks of float formats take x as it is.
   void (*matmul_quantised)(const PackedMatrix& w, int block0, int block1, const QuantisedRows& rows, int m, const float* bias,
                            float* y, size_t y_stride, uint8_t* scratch);
+  // A row of x rotated and rounded with one scale (rotated8 or rotated16), to a row of QuantisedRows. Scratch holds it in between.
+  void (*quantise_rotated)(Precision precision, const float* x, int columns, uint8_t* row, uint8_t* scratch);
+  // matmul over rotated rows; all blocks are Rotated8.
+  void (*matmul_rotated)(const PackedMatrix& w, int block0, int block1, const QuantisedRows& rows, int m, const float* bias, float* y,
+                         size_t y_stride, uint8_t* scratch);
   // Blocks per work item that suit m rows: the executor hands out ranges of this size.
   int (*matmul_chunk)(const PackedMatrix& w, int m);
   // Row ranges of about equal height that suit m rows: what a thread keeps in L2 while it goes through ranges of blocks.

@@ -1,6 +1,8 @@
-// Rearranges file rows into packed blocks (packed_format.h). A permutation of bits: nothing is rounded.
+// Rearranges file rows into packed blocks (packed_format.h). A permutation of bits: nothing is rounded, but in Rotated8.
 #include "pack.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -8,6 +10,7 @@
 #include "checksum.h"
 #include "packed_format.h"
 #include "quant.h"
+#include "rotation.h"
 
 #ifdef __linux__
 #include <sys/mman.h>
@@ -134,6 +137,39 @@ void pack_floats(int columns, const uint8_t* const* rows, int channels, uint8_t*
         memcpy(out + ((size_t)k * 32 + c) * sizeof(T), rows[c] + (size_t)k * sizeof(T), sizeof(T));
 }
 
+// Rows of any type: dequantised, rotated and rounded. Squares are sums over the rows.
+void pack_rotated(GgmlType type, int columns, const uint8_t* const* rows, int channels, uint8_t* out, double* squares, double* error_squares) {
+  const PackedLayout layout = packed_layout(PackedFormat::Rotated8);
+  const int padded = rotated_columns(columns), size = rotation_size(columns);
+  std::vector<float> row((size_t)padded);
+  std::vector<uint8_t> code((size_t)padded, (uint8_t)layout.zero);
+  float scales[32] = {};
+  *squares = *error_squares = 0;
+  for (int c = 0; c < channels; c++) {
+    dequantize_row(type, rows[c], row.data(), columns);
+    for (int k = 0; k < columns; k += size) rotate_block(row.data() + k, size);
+    uint32_t bits = 0;  // so that NaN beats infinity beats every number
+    for (int k = 0; k < columns; k++) bits = std::max(bits, f32_to_bits(row[(size_t)k]) & 0x7fffffff);
+    const float largest = bits_to_f32(bits);
+    const float step = largest / 127.0f, inverse = largest < 1e-30f ? 0.0f : 127.0f / largest;
+    double sum = 0, error = 0;
+    for (int k = 0; k < columns; k++) {
+      const float x = row[(size_t)k], rounded = (x * inverse + 12582912.0f) - 12582912.0f;  // to nearest even
+      const double left = (double)x - (double)rounded * step;
+      sum += (double)x * x;
+      error += left * left;
+      code[(size_t)k] = std::isfinite(rounded) ? (uint8_t)(int)(rounded + (float)layout.zero) : (uint8_t)layout.zero;
+    }
+    *squares += sum / size;
+    *error_squares += error / size;
+    scales[c] = step / (float)size;  // exact
+    for (int s = 0; s < padded / 64; s++) put_codes(layout, out + layout.step_offset(s), c, code.data() + s * 64, false);
+  }
+  memcpy(out + layout.step_offset(padded / 64), scales, sizeof scales);
+}
+
+PackedFormat format_of(const PackSource& s) { return s.rotated ? PackedFormat::Rotated8 : s.type; }
+
 }  // namespace
 
 PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count, const PackedBytes* stored, const char** error) {
@@ -150,9 +186,11 @@ PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count,
       *error = "unknown element type in a packed matrix";
     else if (row_bytes(s.type, columns) == 0)
       *error = "the columns of a packed matrix must be a multiple of its type's block";
+    else if (s.rotated && columns > kRotatedColumns)
+      *error = "a rotated matrix may have at most 131072 columns";
     rows += s.rows;
     if (rows > INT32_MAX) *error = "a packed matrix has too many rows";
-    if (*error == nullptr) total += (size_t)((s.rows + 31) / 32) * packed_layout(s.type).block_bytes(columns);
+    if (*error == nullptr) total += (size_t)((s.rows + 31) / 32) * packed_layout(format_of(s)).block_bytes(columns);
   }
   if (*error == nullptr && stored != nullptr && stored->bytes != total) *error = "the stored bytes are not those of this packed matrix";
   if (*error == nullptr && stored != nullptr && (uintptr_t)stored->data % 64 != 0) *error = "the stored bytes are not aligned to 64";
@@ -172,10 +210,14 @@ PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count,
   int channel = 0;
   for (size_t i = 0; i < count; i++) {
     const PackSource& s = sources[i];
-    const size_t bytes = packed_layout(s.type).block_bytes(columns);
+    const size_t bytes = packed_layout(format_of(s)).block_bytes(columns);
     for (int r = 0; r < s.rows; r += 32, storage += bytes)
-      m->blocks.push_back({storage, (int32_t)s.type, channel + r, s.rows - r < 32 ? s.rows - r : 32});
+      m->blocks.push_back({storage, (int32_t)format_of(s), channel + r, s.rows - r < 32 ? s.rows - r : 32});
     channel += s.rows;
+  }
+  if (m->owned) {
+    m->squares.resize(m->blocks.size());
+    m->error_squares.resize(m->blocks.size());
   }
   return m;
 }
@@ -196,10 +238,12 @@ void pack_blocks(PackedMatrix& m, const PackSource* sources, size_t count, int b
       const int r = block.channel - channel + c;
       rows[c] = s.data + (size_t)(s.order != nullptr ? s.order[r] : r) * stride;
     }
-    const PackedLayout layout = packed_layout(s.type);
+    const PackedLayout layout = packed_layout(format_of(s));
     uint8_t* out = m.storage + (block.data - m.storage);
     if (block.channels < 32 || m.columns % 64 != 0) memset(out, 0, layout.block_bytes(m.columns));
-    if (layout.quantised)
+    if (s.rotated)
+      pack_rotated(s.type, m.columns, rows, block.channels, out, &m.squares[(size_t)b], &m.error_squares[(size_t)b]);
+    else if (layout.quantised)
       pack_quantised(s.type, m.columns, rows, block.channels, out);
     else if (s.type == GgmlType::F32)
       pack_floats<uint32_t>(m.columns, rows, block.channels, out);
@@ -213,6 +257,15 @@ const PackedBlock* matrix_blocks(const PackedMatrix& m, int* count) {
   return m.blocks.data();
 }
 
+double pack_error(const PackedMatrix& m) {
+  double squares = 0, error_squares = 0;
+  for (size_t b = 0; b < m.squares.size(); b++) {
+    squares += m.squares[b];
+    error_squares += m.error_squares[b];
+  }
+  return squares == 0 ? 0 : std::sqrt(error_squares / squares);
+}
+
 void pack_free(PackedMatrix* m) {
   if (m == nullptr) return;
   if (m->owned) free(m->storage);
@@ -224,6 +277,14 @@ uint64_t pack_layout_id() {
   constexpr GgmlType kTypes[] = {GgmlType::F32,  GgmlType::F16,  GgmlType::BF16, GgmlType::Q4_0, GgmlType::Q4_1, GgmlType::Q5_0, GgmlType::Q5_1,
                                  GgmlType::Q8_0, GgmlType::Q2_K, GgmlType::Q3_K, GgmlType::Q4_K, GgmlType::Q5_K, GgmlType::Q6_K, GgmlType::IQ4_NL};
   std::vector<uint64_t> ids;
+  const auto take = [&](const PackSource& source, int columns) {
+    const char* error = nullptr;
+    PackedMatrix* m = pack_prepare(columns, &source, 1, nullptr, &error);
+    if (m == nullptr) return;
+    pack_blocks(*m, &source, 1, 0, (int)m->blocks.size());
+    ids.push_back(xxh64(m->storage, m->bytes));
+    pack_free(m);
+  };
   for (const GgmlType type : kTypes)
     for (const int columns : {kColumns, kColumns - 32}) {
       const size_t stride = row_bytes(type, columns);
@@ -231,14 +292,12 @@ uint64_t pack_layout_id() {
       std::vector<uint8_t> rows(kRows * stride);
       uint32_t noise = 1;
       for (auto& byte : rows) byte = (uint8_t)((noise = noise * 1664525u + 1013904223u) >> 24);
-      const PackSource source{rows.data(), type, kRows, nullptr};
-      const char* error = nullptr;
-      PackedMatrix* m = pack_prepare(columns, &source, 1, nullptr, &error);
-      if (m == nullptr) return 0;
-      pack_blocks(*m, &source, 1, 0, (int)m->blocks.size());
-      ids.push_back(xxh64(m->storage, m->bytes));
-      pack_free(m);
+      take({rows.data(), type, kRows, nullptr}, columns);
     }
+  // One type stands for all: they are dequantised before they are rotated.
+  std::vector<float> values((size_t)kRows * kColumns);
+  for (size_t i = 0; i < values.size(); i++) values[i] = (float)(i * 2654435761u % 1009) - 504.0f;
+  for (const int columns : {kColumns, kColumns - 32}) take({(const uint8_t*)values.data(), GgmlType::F32, kRows, nullptr, true}, columns);
   return xxh64((const uint8_t*)ids.data(), ids.size() * sizeof(uint64_t));
 }
 

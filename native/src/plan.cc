@@ -137,7 +137,7 @@ void Plan::fill_ropes(const Step& step) {
     const int half = rope.half();
     const float* frequencies = rope.frequencies->vector();
     // Sine and cosine in double cost about as much as fifty floats of other work.
-    each_row(step.tokens, static_cast<size_t>(half) * 50, [&](int t) {
+    each_row(step.tokens, static_cast<size_t>(half) * 50, [&](int t, int) {
       float* cos_sin = rope.cos_sin.data() + static_cast<size_t>(t) * 2 * static_cast<size_t>(half);
       for (int i = 0; i < half; i++) {
         const double angle = static_cast<double>(step.in.positions[t]) * static_cast<double>(frequencies[i]);
@@ -157,20 +157,20 @@ void Plan::execute(const Op& op, Step& step, int rows, int row0, bool inspecting
       const int group = op.b.columns / op.i0;
       const float* weight = op.w0->vector();
       const Op* next = taker(op);
-      return each_row(rows, width, [&](int r) {
+      return each_row(rows, width, [&](int r, int thread) {
         float* out = op.a.row(r);
         const float* in = op.b.row(r);
         for (int g = 0; g < op.i0; g++) k.rms_norm(out + g * group, in + g * group, weight, group, op.f);
-        if (next) quantise(*next, r, 0, op.a.columns);
+        if (next) quantise(*next, r, 0, op.a.columns, thread);
       });
     }
     case Opcode::add:
-      return each_row(rows, width, [&](int r) { k.add(op.a.row(r), op.b.row(r), op.c.row(r), op.a.columns); });
+      return each_row(rows, width, [&](int r, int) { k.add(op.a.row(r), op.b.row(r), op.c.row(r), op.a.columns); });
     case Opcode::add_rms_norm: {
       const Op* next = taker(op);
-      return each_row(rows, width * 2, [&](int r) {
+      return each_row(rows, width * 2, [&](int r, int thread) {
         k.add_rms_norm(op.a.row(r), op.b.row(r), op.c.row(r), op.d.row(r), op.w0->vector(), op.a.columns, op.f);
-        if (next) quantise(*next, r, 0, op.b.columns);
+        if (next) quantise(*next, r, 0, op.b.columns, thread);
       });
     }
     case Opcode::linear: return linear(op, rows);
@@ -179,16 +179,16 @@ void Plan::execute(const Op& op, Step& step, int rows, int row0, bool inspecting
     case Opcode::rope: {
       const RopeTable& rope = ropes_[static_cast<size_t>(op.rope)];
       const int half = rope.half();
-      return each_row(rows, width, [&](int r) {
+      return each_row(rows, width, [&](int r, int) {
         k.rope(op.a.row(r), rope.cos_sin.data() + static_cast<size_t>(r) * 2 * static_cast<size_t>(half), op.i0, op.i1, half);
       });
     }
     case Opcode::kv_write: return kv_write(op, step, rows);
     case Opcode::attention: return attention(op, step);
     case Opcode::gated_act:
-      return each_row(rows, width * 4, [&](int r) { k.gated_act(op.a.row(r), op.b.row(r), op.b.row(r) + width, op.a.columns, op.i0); });
+      return each_row(rows, width * 4, [&](int r, int) { k.gated_act(op.a.row(r), op.b.row(r), op.b.row(r) + width, op.a.columns, op.i0); });
     case Opcode::take_rows:
-      return each_row(rows, width, [&](int r) {
+      return each_row(rows, width, [&](int r, int) {
         std::memcpy(op.a.row(r), op.b.row(step.in.row_token[static_cast<size_t>(row0 + r)]), width * sizeof(float));
       });
     case Opcode::count: return;
@@ -196,7 +196,7 @@ void Plan::execute(const Op& op, Step& step, int rows, int row0, bool inspecting
 }
 
 void Plan::embed(const Op& op, const Step& step, int rows) {
-  each_row(rows, static_cast<size_t>(op.a.columns) * 4, [&](int r) {
+  each_row(rows, static_cast<size_t>(op.a.columns) * 4, [&](int r, int) {
     float* out = op.a.row(r);
     op.w0->gather(step.ids[static_cast<size_t>(r)], out);
     if (op.f != 1)
@@ -208,7 +208,7 @@ void Plan::kv_write(const Op& op, Step& step, int rows) {
   const KernelTable& k = runtime_->kernels();
   const KvLayout& layout = kv_->layout;
   std::atomic<bool> fits{true};
-  each_row(rows, static_cast<size_t>(op.a.columns) * 4, [&](int r) {
+  each_row(rows, static_cast<size_t>(op.a.columns) * 4, [&](int r, int) {
     const auto t = static_cast<size_t>(r);
     for (int h = 0; h < layout.kv_heads; h++)
       if (!k.kv_write(kv_->memory.data(), layout, op.i0, step.page[t], step.slot[t], h, op.a.row(r) + h * layout.head_dim, op.b.row(r) + h * layout.head_dim))

@@ -186,7 +186,7 @@ class Plan {
   // The product right after `op` that takes its output as integers and leaves making them to `op`; or null.
   const Op* taker(const Op& op) const;
   // Columns [k0, k1) of one row of a product's input as integers.
-  void quantise(const Op& product, int row, int k0, int k1);
+  void quantise(const Op& product, int row, int k0, int k1, int thread);
   float* tile(int thread) { return tiles_.floats() + static_cast<size_t>(thread) * kTileFloats; }
   template <class F>
   void share_blocks(const Op& op, int blocks, int chunk, int rows, const F& part);

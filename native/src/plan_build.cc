@@ -6,6 +6,7 @@
 
 #include "plan.h"
 #include "pack.h"
+#include "packed_format.h"
 #include "runtime.h"
 
 namespace sgl {
@@ -157,6 +158,10 @@ class PlanBuilder {
   bool product(Op& op) {
     using Kind = Weight::Kind;
     if (!view(0, "out", kOut, &op.a) || !view(1, "in", kIn, &op.b) || !weight(2, "matrix", Kind::matrix, &op.w0)) return false;
+    const bool rotated = static_cast<PackedFormat>(op.w0->packed->blocks[0].format) == PackedFormat::Rotated8;
+    if (rotated != (d_.numerics == Numerics::fast))
+      return fail(std::string("matrix is packed ") + (rotated ? "rotated, for numerics fast" : "as it is in the file, not rotated") +
+                  ", but the plan's numerics are " + numerics_name(d_.numerics));
     if (word(3) != -1) {
       if (!weight(3, "bias", Kind::vector, &op.w1)) return false;
       if (!same("the length of bias", op.w1->columns, "the number of the matrix's rows", op.w0->rows)) return false;

@@ -47,9 +47,10 @@ bool Plan::plan_products(std::string* error) {
     const bool quantised = std::any_of(blocks.begin(), blocks.end(), [](const PackedBlock& b) { return packed_layout(static_cast<PackedFormat>(b.format)).quantised; });
     if (quantised) op.precision = runtime_->kernels().precision(numerics_, op.index >= head_start_);
     if (op.precision == Precision::f32) continue;
-    // The op right before may leave integers behind, when it is in the same part of the plan and computes whole rows.
+    // The op right before may leave integers behind, when it is in the same part of the plan and computes whole rows; a gated
+    // product does so block by block, which rotated rows, with one scale for all of them, do not allow.
     const Op* before = i > 0 && static_cast<int>(i) != head_start_ ? &ops_[i - 1] : nullptr;
-    if (before && before->code == Opcode::gated_linear && same(before->a, op.b) && !(before->precision != Precision::f32 && before->quantised == 1)) {
+    if (before && before->code == Opcode::gated_linear && !is_rotated(op.precision) && same(before->a, op.b) && !(before->precision != Precision::f32 && before->quantised == 1)) {
       op.filled = true;
       op.quantised = 1;  // the product before still reads its own input
     } else if (before && ((before->code == Opcode::rms_norm && same(before->a, op.b)) || (before->code == Opcode::add_rms_norm && same(before->b, op.b)))) {
@@ -76,15 +77,18 @@ const Op* Plan::taker(const Op& op) const {
   return next < ops_.size() && ops_[next].filled ? &ops_[next] : nullptr;
 }
 
-void Plan::quantise(const Op& product, int row, int k0, int k1) {
+void Plan::quantise(const Op& product, int row, int k0, int k1, int thread) {
   const int columns = product.w0->packed->columns;
   uint8_t* out = quantised_[product.quantised].data() + static_cast<size_t>(row) * row_stride(product.precision, columns);
-  runtime_->kernels().quantise(product.precision, product.b.row(row), columns, k0, k1, out);
+  if (is_rotated(product.precision))
+    runtime_->kernels().quantise_rotated(product.precision, product.b.row(row), columns, out, runtime_->scratch(thread));
+  else
+    runtime_->kernels().quantise(product.precision, product.b.row(row), columns, k0, k1, out);
 }
 
 void Plan::quantise_input(const Op& op, int rows) {
   if (op.precision == Precision::f32 || op.filled) return;
-  each_row(rows, static_cast<size_t>(op.b.columns), [&](int r) { quantise(op, r, 0, op.b.columns); });
+  each_row(rows, static_cast<size_t>(op.b.columns), [&](int r, int thread) { quantise(op, r, 0, op.b.columns, thread); });
 }
 
 void Plan::multiply(const Op& op, int begin, int end, int row, int rows, float* y, size_t stride, int thread) {
@@ -94,7 +98,8 @@ void Plan::multiply(const Op& op, int begin, int end, int row, int rows, float* 
   if (op.precision == Precision::f32) return k.matmul(w, begin, end, op.b.row(row), op.b.stride, rows, bias, y, stride, runtime_->scratch(thread));
   const uint8_t* integers = quantised_[op.quantised].data() + static_cast<size_t>(row) * row_stride(op.precision, w.columns);
   const QuantisedRows quantised = {op.precision, integers, op.b.row(row), op.b.stride};
-  k.matmul_quantised(w, begin, end, quantised, rows, bias, y, stride, runtime_->scratch(thread));
+  const auto product = is_rotated(op.precision) ? k.matmul_rotated : k.matmul_quantised;
+  product(w, begin, end, quantised, rows, bias, y, stride, runtime_->scratch(thread));
 }
 
 // part(begin, end, thread) for ranges of `chunk` of the product's blocks, or of other items that make it up.
@@ -147,7 +152,7 @@ void Plan::gated_linear(const Op& op, int rows) {
       for (int r = 0; r < count; r++) {
         const float* gate = at + static_cast<size_t>(r) * stride;
         k.gated_act(op.a.row(row + r) + of.from, gate, gate + width, width, op.i0);
-        if (next) quantise(*next, row + r, of.from, of.to);
+        if (next) quantise(*next, row + r, of.from, of.to, thread);
       }
     }
   });

@@ -19,6 +19,7 @@ BlockShape block_shape(GgmlType type) {
     case GgmlType::Q4_K: return {256, 144};
     case GgmlType::Q5_K: return {256, 176};
     case GgmlType::Q6_K: return {256, 210};
+    case GgmlType::Rotated8: break;  // no file has it
   }
   return {0, 0};
 }
@@ -107,7 +108,8 @@ void block_codes(GgmlType type, const uint8_t* b, uint8_t* out) {
     }
     case GgmlType::F32:
     case GgmlType::F16:
-    case GgmlType::BF16: return;
+    case GgmlType::BF16:
+    case GgmlType::Rotated8: return;
   }
 }
 

@@ -48,6 +48,7 @@ template <int T> void tile_load(const void* p, size_t stride) {
   tile_zero<T>();
   for (int r = 0; r < e.config.rows[T]; r++) memcpy(e.data[T][r], (const uint8_t*)p + r * stride, e.config.bytes[T]);
 }
+template <int T> void tile_load_once(const void* p, size_t stride) { tile_load<T>(p, stride); }
 template <int T> void tile_store(void* p, size_t stride) {
   const EmulatedTiles& e = emulated_tiles();
   for (int r = 0; r < e.config.rows[T]; r++) memcpy((uint8_t*)p + r * stride, e.data[T][r], e.config.bytes[T]);
@@ -73,6 +74,10 @@ template <int T> inline void tile_zero() { asm volatile("tilezero %%tmm%c0" ::"i
 /// Rows `stride` bytes apart.
 template <int T> inline void tile_load(const void* p, size_t stride) {
   asm volatile("tileloadd (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(stride), "i"(T) : "memory");
+}
+/// With the hint that these rows need not stay in L1.
+template <int T> inline void tile_load_once(const void* p, size_t stride) {
+  asm volatile("tileloaddt1 (%0,%1,1), %%tmm%c2" ::"r"(p), "r"(stride), "i"(T) : "memory");
 }
 template <int T> inline void tile_store(void* p, size_t stride) {
   asm volatile("tilestored %%tmm%c2, (%0,%1,1)" ::"r"(p), "r"(stride), "i"(T) : "memory");

@@ -22,10 +22,10 @@ const char* Weight::kind_name() const {
 
 namespace {
 
-std::vector<PackSource> sources_of(const std::vector<MatrixPart>& parts) {
+std::vector<PackSource> sources_of(const std::vector<MatrixPart>& parts, bool rotated) {
   std::vector<PackSource> sources;
   for (const auto& part : parts)
-    sources.push_back({part.file->data() + part.offset, part.type, part.rows, part.order.empty() ? nullptr : part.order.data()});
+    sources.push_back({part.file->data() + part.offset, part.type, part.rows, part.order.empty() ? nullptr : part.order.data(), rotated});
   return sources;
 }
 
@@ -41,9 +41,9 @@ std::shared_ptr<Weight> matrix_of(PackedMatrix* packed) {
 
 }  // namespace
 
-std::shared_ptr<Weight> map_matrix(ThreadPool& pool, int columns, const std::vector<MatrixPart>& parts, const StoredMatrix& stored,
+std::shared_ptr<Weight> map_matrix(ThreadPool& pool, int columns, const std::vector<MatrixPart>& parts, bool rotated, const StoredMatrix& stored,
                                    std::string* error) {
-  const std::vector<PackSource> sources = sources_of(parts);
+  const std::vector<PackSource> sources = sources_of(parts, rotated);
   const PackedBytes bytes{stored.file->data() + stored.offset, stored.bytes};
   const char* why = nullptr;
   PackedMatrix* packed = pack_prepare(columns, sources.data(), sources.size(), &bytes, &why);
@@ -60,8 +60,8 @@ std::shared_ptr<Weight> map_matrix(ThreadPool& pool, int columns, const std::vec
   return error->empty() ? weight : nullptr;
 }
 
-std::shared_ptr<Weight> pack_matrix(ThreadPool& pool, int columns, const std::vector<MatrixPart>& parts, std::string* error) {
-  const std::vector<PackSource> sources = sources_of(parts);
+std::shared_ptr<Weight> pack_matrix(ThreadPool& pool, int columns, const std::vector<MatrixPart>& parts, bool rotated, std::string* error) {
+  const std::vector<PackSource> sources = sources_of(parts, rotated);
   const auto span = [](const MatrixPart& part) {
     int last = part.rows - 1;
     if (!part.order.empty()) last = *std::max_element(part.order.begin(), part.order.end());

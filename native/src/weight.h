@@ -57,12 +57,14 @@ struct StoredMatrix {
   uint64_t checksum = 0;
 };
 
+// `rotated`: rows are rotated and rounded to 8 bits, for plans with numerics fast.
+
 // The matrix of `parts` over the bytes of `stored`, which stay mapped. Null and *error when they are damaged or another
 // matrix's.
-std::shared_ptr<Weight> map_matrix(ThreadPool& pool, int columns, const std::vector<MatrixPart>& parts, const StoredMatrix& stored,
+std::shared_ptr<Weight> map_matrix(ThreadPool& pool, int columns, const std::vector<MatrixPart>& parts, bool rotated, const StoredMatrix& stored,
                                    std::string* error);
 
 // Packs over the pool. Null and *error when the packed form can't be laid out, or when the pool was cancelled.
-std::shared_ptr<Weight> pack_matrix(ThreadPool& pool, int columns, const std::vector<MatrixPart>& parts, std::string* error);
+std::shared_ptr<Weight> pack_matrix(ThreadPool& pool, int columns, const std::vector<MatrixPart>& parts, bool rotated, std::string* error);
 
 }  // namespace sgl

@@ -1,5 +1,5 @@
 // Times the matmul kernels (attention_bench.cc has the others): Gop/s and the share of what registers alone can do, GB/s of packed weights
-// and the share of what a plain read of memory gives. SHAPE=896x4864 times one shape, rows x columns. kernels_bench [tier] [threads] [filter] [f32 | s16 | s8]
+// and the share of what a plain read of memory gives. SHAPE=896x4864 times one shape, rows x columns. kernels_bench [tier] [threads] [filter] [f32 | s16 | s8 | rotated8]
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -85,7 +85,13 @@ void multiply(const PackedMatrix& w, const float* x, int m, float* y) {
     quantised.resize((size_t)m * stride + 64);
     uint8_t* data = quantised.data() + (64 - (uintptr_t)quantised.data() % 64) % 64;
     pool.run([&](int thread) {
-      for (int i = thread; i < m; i += threads) table->quantise(precision, x + (size_t)i * w.columns, w.columns, 0, w.columns, data + i * stride);
+      for (int i = thread; i < m; i += threads) {
+        const float* row = x + (size_t)i * w.columns;
+        if (is_rotated(precision))
+          table->quantise_rotated(precision, row, w.columns, data + i * stride, scratch[thread]);
+        else
+          table->quantise(precision, row, w.columns, 0, w.columns, data + i * stride);
+      }
     });
   }
   const QuantisedRows rows = {precision, quantised.data() + (64 - (uintptr_t)quantised.data() % 64) % 64, x, (size_t)w.columns};
@@ -104,7 +110,8 @@ void multiply(const PackedMatrix& w, const float* x, int m, float* y) {
         table->matmul(w, b, end, x + (size_t)from * w.columns, w.columns, to - from, nullptr, out, w.rows, scratch[thread]);
       } else {
         const QuantisedRows part = {precision, rows.data + from * stride, x + (size_t)from * w.columns, (size_t)w.columns};
-        table->matmul_quantised(w, b, end, part, to - from, nullptr, out, w.rows, scratch[thread]);
+        const auto product = is_rotated(precision) ? table->matmul_rotated : table->matmul_quantised;
+        product(w, b, end, part, to - from, nullptr, out, w.rows, scratch[thread]);
       }
     }
   });
@@ -113,7 +120,17 @@ void multiply(const PackedMatrix& w, const float* x, int m, float* y) {
 // Gop/s of multiply-adds from registers alone; 0 where unknown.
 double peak() {
 #if defined(__x86_64__)
-  const bool wide = strncmp(table->name, "avx512", 6) == 0, vnni = strstr(table->name, "vnni") != nullptr;
+#if defined(SGL_HAS_TILES)
+  if (strcmp(table->name, "amx") == 0 && is_rotated(precision)) {
+    double best = 0;
+    for (int i = 0; i < 5; i++) {
+      const double t = now(), work = roofline::int8_amx();
+      best = std::max(best, work / (now() - t) / 1e9);
+    }
+    return best * threads;
+  }
+#endif
+  const bool wide = strncmp(table->name, "avx512", 6) == 0 || strcmp(table->name, "amx") == 0, vnni = strstr(table->name, "vnni") != nullptr || strcmp(table->name, "amx") == 0;
   double (*loop)() = wide ? roofline::f32_avx512 : roofline::f32_avx2;
   if (precision != Precision::f32) loop = !vnni ? (wide ? nullptr : roofline::int8_avx2) : wide ? roofline::int8_vnni : roofline::int8_avxvnni;
   if (loop == nullptr || strcmp(table->name, "portable") == 0) return 0;
@@ -174,7 +191,7 @@ PackedMatrix* make(GgmlType type, Shape s, int copies) {
     else memcpy(&data[at + offset], &half, 2);
     if (type == GgmlType::Q4_1 || type == GgmlType::Q5_1 || type == GgmlType::Q4_K || type == GgmlType::Q5_K || type == GgmlType::Q2_K) memcpy(&data[at + offset + 2], &half, 2);
   }
-  const std::vector<PackSource> sources(copies, {data.data(), type, s.rows, nullptr});
+  const std::vector<PackSource> sources(copies, {data.data(), type, s.rows, nullptr, is_rotated(precision)});
   const char* error;
   PackedMatrix* m = pack_prepare(s.columns, sources.data(), sources.size(), nullptr, &error);
   if (m == nullptr) {
@@ -197,7 +214,7 @@ int main(int argc, char** argv) {
   threads = argc > 2 ? atoi(argv[2]) : 1;
   const char* filter = argc > 3 ? argv[3] : "";
   const char* name = argc > 4 ? argv[4] : "f32";
-  precision = strcmp(name, "s8") == 0 ? Precision::s8 : strcmp(name, "s16") == 0 ? Precision::s16 : Precision::f32;
+  precision = strcmp(name, "s8") == 0 ? Precision::s8 : strcmp(name, "s16") == 0 ? Precision::s16 : strcmp(name, "rotated8") == 0 ? Precision::rotated8 : Precision::f32;
   pool.start(threads);
   for (int i = 0; i < threads; i++) scratch.push_back((uint8_t*)aligned_alloc(64, kScratchBytes));
   const double top = peak(), memory = read_bandwidth();
@@ -215,7 +232,7 @@ int main(int argc, char** argv) {
       if (only != nullptr && std::to_string(s.rows) + "x" + std::to_string(s.columns) != only) continue;
       const Shape shape = {s.rows, block_shape(type.type).elements == 256 ? (s.columns + 255) / 256 * 256 : s.columns};
       // Copies until nothing but memory can hold them, as all layers of a model are.
-      const size_t bytes = packed_layout(type.type).block_bytes(shape.columns) * (shape.rows / 32);
+      const size_t bytes = packed_layout(is_rotated(precision) ? PackedFormat::Rotated8 : type.type).block_bytes(shape.columns) * (shape.rows / 32);
       const int copies = getenv("CACHED") != nullptr ? 1 : (int)std::max<size_t>(1, ((size_t)160 << 20) / bytes);
       std::vector<PackedMatrix*> list;
       for (int i = 0; i < copies; i++) list.push_back(make(type.type, shape, 1));
@@ -225,7 +242,8 @@ int main(int argc, char** argv) {
       for (int m : {1, 2, 4, 8, 12, 16, 32, 128, 512}) {
         if (shape.rows > 100000 && m > 16) continue;
         const double work = 2.0 * shape.rows * shape.columns * m * copies;
-        const int use = m >= 128 ? std::max(1, (int)(copies * std::min(1.0, 4e10 / work))) : copies;
+        const double worth = is_rotated(precision) ? 4e11 : 4e10;
+        const int use = m >= 128 ? std::max(1, (int)(copies * std::min(1.0, worth / work))) : copies;
         const int repeats = copies == 1 && shape.rows < 100000 ? 50 : 1;  // CACHED: the same weights again and again
         const double t = 1.0 / repeats * best_of(m >= 128 ? 3 : 5, [&] {
           for (int j = 0; j < repeats; j++)

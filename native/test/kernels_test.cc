@@ -305,6 +305,105 @@ void check_quantised(const Type& type, int rows, int columns, Precision precisio
   }
 }
 
+// Rotated rows of every tier, by their bytes: the first tier's.
+std::map<std::string, std::vector<uint8_t>> first_rows;
+
+// Rows and weights that are rotated and rounded: near the product they stand for, exactly the arithmetic that rotated_args.inl
+// names, the same bits in every tier and however work is split.
+void check_rotated(const Type& type, int rows, int columns, Precision precision) {
+  if (row_bytes(type.type, columns) == 0) return;
+  rng = Random();  // the same numbers in every tier
+  const std::string name = std::string(precision == Precision::rotated8 ? "rotated8 " : "rotated16 ") + type.name + " " + std::to_string(columns);
+  const std::vector<uint8_t> data = random_rows(type.type, rows, columns);
+  const Packed plain(columns, {{data.data(), type.type, rows, nullptr, true}});
+  std::vector<float> w((size_t)rows * columns);
+  for (int r = 0; r < rows; r++)
+    dequantize_row(type.type, data.data() + r * row_bytes(type.type, columns), w.data() + (size_t)r * columns, columns);
+
+  const int kMost = 64, kNan = 5, kZero = 6;
+  std::vector<float> x = normals((size_t)kMost * columns);
+  const std::vector<float> bias = normals(rows);
+  x[1] *= 300;  // an outlier
+  x[(size_t)kNan * columns + columns / 2] = NAN;
+  for (int k = 0; k < columns; k++) x[(size_t)kZero * columns + k] = 0;
+  const int lines = line_count(precision);
+  const size_t stride = row_stride(precision, columns), end = line_end(columns);
+  std::vector<uint8_t> memory((size_t)kMost * stride + 64, 0);
+  uint8_t* quantised = memory.data() + (64 - (uintptr_t)memory.data() % 64) % 64;
+  for (int i = 0; i < kMost; i++) table->quantise_rotated(precision, x.data() + (size_t)i * columns, columns, quantised + i * stride, scratch);
+  {
+    std::vector<uint8_t> bytes(quantised, quantised + kMost * stride);
+    memset(bytes.data() + kNan * stride, 0, stride);
+    CHECK(first_rows.try_emplace(name, bytes).first->second == bytes, "%s %s: rows differ from the tier before", table->name, name.c_str());
+  }
+  const auto run = [&](int b0, int b1, int row, int m, float* y, size_t y_stride) {
+    const QuantisedRows picked = {precision, quantised + row * stride, nullptr, 0};
+    table->matmul_rotated(*plain.m, b0, b1, picked, m, bias.data(), y + row * y_stride, y_stride, scratch);
+  };
+  std::vector<float> single((size_t)kMost * rows, 77.0f);
+  double error = 0, size = 0;
+  int wrong = 0;
+  for (int i = 0; i < kMost; i++) {
+    run(0, plain.blocks(), i, 1, single.data(), rows);
+    if (i == kNan) continue;
+    for (int r = 0; r < rows; r++) {
+      const uint8_t* block = plain.m->blocks[r / 32].data;
+      float scale, expected = 0;
+      memcpy(&scale, block + end / 64 * 2048 + r % 32 * 4, 4);
+      for (int line = 0; line < lines; line++) {
+        const uint8_t* codes = quantised + i * stride + line * line_stride(columns);
+        const RowLine& tail = *(const RowLine*)(codes + end);
+        int32_t sum = 0, all = 0;
+        for (int k = 0; k < columns; k++) {
+          sum += (int8_t)codes[k] * (block[k / 64 * 2048 + r % 32 / 16 * 1024 + k % 64 / 4 * 64 + r % 16 * 4 + k % 4] - 128);
+          all += (int8_t)codes[k];
+        }
+        wrong += all != tail.sum;
+        const float value = ((float)sum * scale) * tail.scale;
+        expected = line == 0 ? value : expected + value;
+      }
+      wrong += single[(size_t)i * rows + r] != expected + bias[r];
+      double product = 0, a = 0, b = 0;
+      for (int k = 0; k < columns; k++) {
+        const double u = x[(size_t)i * columns + k], v = w[(size_t)r * columns + k];
+        product += u * v;
+        a += u * u;
+        b += v * v;
+      }
+      error += (single[(size_t)i * rows + r] - bias[r] - product) * (single[(size_t)i * rows + r] - bias[r] - product);
+      size += a * b / columns;
+    }
+  }
+  CHECK(wrong == 0, "%s %s: %d values are not their arithmetic", table->name, name.c_str(), wrong);
+  CHECK(std::sqrt(error / size) < 0.02, "%s %s: relative error %g", table->name, name.c_str(), std::sqrt(error / size));
+  CHECK(pack_error(*plain.m) > 0 && pack_error(*plain.m) < 0.02, "%s: weights changed by %g", name.c_str(), pack_error(*plain.m));
+  for (int r = 0; r < rows; r++) CHECK(std::isnan(single[(size_t)kNan * rows + r]) && single[(size_t)kZero * rows + r] == bias[r], "%s %s: NaN and zeros", table->name, name.c_str());
+  for (int m = 1; m <= kMost; m++) {
+    std::vector<float> y((size_t)m * rows, 77.0f);
+    run(0, plain.blocks(), 0, m, y.data(), rows);
+    CHECK(same_bits(y.data(), single.data(), y.size()), "%s %s: m = %d differs from one row at a time", table->name, name.c_str(), m);
+  }
+  for (int round = 0; round < 2; round++) {
+    const size_t y_stride = rows + 5;
+    std::vector<float> y((size_t)kMost * y_stride, 77.0f);
+    for (int i = 0; i < kMost;) {
+      const int take = std::min(kMost - i, 1 + rng.below(40));
+      for (int b = 0; b < plain.blocks();) {
+        const int to = std::min(plain.blocks(), b + 1 + rng.below(3));
+        run(b, to, i, take, y.data(), y_stride);
+        b = to;
+      }
+      i += take;
+    }
+    bool same = true, clean = true;
+    for (int i = 0; i < kMost; i++) {
+      same = same && same_bits(y.data() + i * y_stride, single.data() + (size_t)i * rows, rows);
+      for (size_t j = rows; j < y_stride; j++) clean = clean && y[i * y_stride + j] == 77.0f;
+    }
+    CHECK(same && clean, "%s %s: random split, same %d, clean %d", table->name, name.c_str(), same, clean);
+  }
+}
+
 // A matrix of several sources of different types, as fused QKV is.
 void check_stack() {
   const int columns = 256;
@@ -733,6 +832,12 @@ int main(int argc, char** argv) {
           if (wanted(type) && (block_shape(type.type).elements > 1 || columns < 2304) && (!brief || columns == 96 || columns == (precision == Precision::s8 ? 512 : 256)))
             check_quantised(type, 70, columns, precision);
     if (argc > 2 && !brief) continue;
+    // Blocks of 1 to 256 columns, one step and many, half a step at the end.
+    for (Precision precision : {Precision::rotated8, Precision::rotated16})
+      for (int columns : {7, 24, 48, 96, 192, 256, 896, 4864})
+        if (!brief || columns == 24 || columns == 192) check_rotated({GgmlType::F32, "F32"}, 70, columns, precision);
+    check_rotated({GgmlType::Q5_0, "Q5_0"}, 70, 640, Precision::rotated8);
+    check_rotated({GgmlType::Q6_K, "Q6_K"}, 1, 512, Precision::rotated8);
     if (!brief) {
       check_matmul({GgmlType::Q6_K, "Q6_K"}, 40, 2304);
       check_matmul({GgmlType::Q5_0, "Q5_0"}, 40, 2336);

@@ -19,6 +19,7 @@
 #endif
 
 #include "../src/thread_pool.h"
+#include "../src/tile_amx.h"
 
 namespace roofline {
 
@@ -95,6 +96,30 @@ ROOFLINE_LOOP(int8_vnni, "avx512f,avx512vnni", __m512i, "v", _mm512_set1_epi8(1)
 ROOFLINE_LOOP(int8_avxvnni, "avx2", __m256i, "x", _mm256_set1_epi8(1), STEP_INT8_AVXVNNI, 64)
 #define STEP_BF16(s) s = _mm512_dpbf16_ps(s, (__m512bh)a, (__m512bh)a)
 ROOFLINE_LOOP(bf16_avx512, "avx512f,avx512bf16", __m512, "v", _mm512_set1_ps(1), STEP_BF16, 64)
+#if defined(SGL_HAS_TILES)
+// Tiles of 16 x 16 sums by 64 products each, from registers alone, over numbers that change as a model's do: power is part of
+// the limit. Only where the amx tier is supported.
+inline double int8_amx() {
+  alignas(64) static uint8_t bytes[2][1024];
+  for (int i = 0; i < 2048; i++) bytes[i / 1024][i % 1024] = static_cast<uint8_t>(i * 2654435761u >> 24);
+  sgl::TileConfig config;
+  for (int t = 0; t < 8; t++) config.set(t, 16, 64);
+  sgl::tile_configure(config);
+  sgl::tile_load<4>(bytes[0], 64);
+  sgl::tile_load<5>(bytes[1], 64);
+  sgl::tile_load<6>(bytes[0], 64);
+  sgl::tile_load<7>(bytes[1], 64);
+  constexpr int kRounds = 200000;
+  for (int i = 0; i < kRounds; i++) {
+    sgl::tile_dot_su<0, 4, 6>();
+    sgl::tile_dot_su<1, 4, 7>();
+    sgl::tile_dot_su<2, 5, 6>();
+    sgl::tile_dot_su<3, 5, 7>();
+  }
+  sgl::tile_release();
+  return 4.0 * 2 * 16 * 16 * 64 * kRounds;
+}
+#endif
 #undef STEP_FMA256
 #undef STEP_FMA512
 #undef STEP_INT8_AVX2

@@ -109,8 +109,8 @@ export const SERVER_FLAGS: readonly FlagSpec[] = [
   {
     flag: "--numerics",
     kind: "string",
-    choices: ["f32", "exact", "faithful"],
-    help: "inputs of products with quantised weights: as they are (f32), as 16-bit (exact) or 8-bit integers (default: faithful)",
+    choices: ["f32", "exact", "faithful", "fast"],
+    help: "inputs of products with quantised weights: as they are (f32), as 16-bit (exact) or 8-bit integers (faithful), or weights too rounded anew to 8 bits per row (fast) (default: faithful)",
     group: RUNTIME,
     target: "engine",
     key: "numerics",

@@ -1,12 +1,13 @@
 /**
  * Executes a graph as it was recorded, slowly and plainly: the definition of every op and the truth in tests.
  *
- * Values are f32 arrays, sums are doubles. Each sequence keeps its keys and values in one growing list per layer, so
+ * Values are f32 arrays, sums are doubles; with numerics "fast" products are those of `rotated.ts`, bit for bit. Each sequence keeps its keys and values in one growing list per layer, so
  * nothing here knows pages, plans or tiers.
  */
 import type { Graph, Tensor, Weight } from "./graph.js";
 import { graphError } from "./graph.js";
 import { type ActivationName, type OpName, type OpNode, opNodes } from "./ops.js";
+import { type RoundedRow, rotatedProduct, roundActivations, roundWeights } from "./rotated.js";
 
 /** Tokens to append to each sequence. A key seen for the first time starts a new sequence at position 0. */
 export interface ReferenceStep {
@@ -38,18 +39,23 @@ interface Context {
   caches: Map<number, LayerCache>[];
   rows: readonly number[];
   weight: ReadWeight;
+  /** Rows of a matrix as numerics "fast" has them; null with others. */
+  rounded: ((matrix: Weight & { columns: number }) => readonly RoundedRow[]) | null;
   value(tensor: Tensor): Float32Array;
 }
 
 export class Reference {
   readonly #graph: Graph;
   readonly #read: ReadWeight;
+  readonly #fast: boolean;
+  readonly #rounded = new Map<Weight, readonly RoundedRow[]>();
   readonly #weights = new Map<Weight, Float32Array>();
   readonly #sequences = new Map<string, { length: number; layers: Map<number, LayerCache> }>();
 
-  constructor(graph: Graph, read: ReadWeight) {
+  constructor(graph: Graph, read: ReadWeight, numerics: "f32" | "fast" = "f32") {
     this.#graph = graph;
     this.#read = read;
+    this.#fast = numerics === "fast";
   }
 
   /** Appends the step's tokens to their sequences and computes every tensor of the graph for them. */
@@ -75,6 +81,7 @@ export class Reference {
       caches,
       rows: rows ?? last,
       weight: (weight) => this.#weight(weight),
+      rounded: this.#fast ? (matrix) => this.#roundedRows(matrix) : null,
       value: (tensor) => values.get(tensor)!,
     };
     for (const node of opNodes(this.#graph)) values.set(node.output, run(node, context));
@@ -89,6 +96,15 @@ export class Reference {
   /** Ends a sequence; its key may be used anew. */
   forget(key: string): void {
     this.#sequences.delete(key);
+  }
+
+  #roundedRows(matrix: Weight & { columns: number }): readonly RoundedRow[] {
+    let rows = this.#rounded.get(matrix);
+    if (rows === undefined) {
+      rows = rowsOf(this.#weight(matrix), matrix.columns).map(roundWeights);
+      this.#rounded.set(matrix, rows);
+    }
+    return rows;
   }
 
   #weight(weight: Weight): Float32Array {
@@ -126,10 +142,20 @@ const reference: { [K in OpName]: (node: OpNode<K>, context: Context) => Float32
     return value(a).map((left, i) => left + right[i]);
   },
 
-  linear({ inputs: [x], attrs: { matrix, bias } }, { value, weight }) {
+  linear({ inputs: [x], output, attrs: { matrix, bias } }, { value, weight, rounded }) {
     const input = value(x);
-    const w = weight(matrix);
     const added = bias === null ? null : weight(bias);
+    if (rounded !== null) {
+      const w = rounded(matrix);
+      // The head's input has twice the bits.
+      const rows = rowsOf(input, matrix.columns).map((row) => roundActivations(row, output.extent === "rows" ? 2 : 1));
+      return fill(
+        rows.length,
+        matrix.rows,
+        (row, c) => rotatedProduct(rows[row], w[c]) + (added === null ? 0 : added[c]),
+      );
+    }
+    const w = weight(matrix);
     const n = matrix.columns;
     return fill(input.length / n, matrix.rows, (row, column) => {
       let sum = 0;
@@ -218,6 +244,10 @@ function run<K extends OpName>(node: OpNode<K>, context: Context): Float32Array 
   if (value.length !== rows * node.output.columns)
     throw graphError(`${node.op} gave ${value.length} values for ${node.output}`);
   return value;
+}
+
+function rowsOf(values: Float32Array, columns: number): Float32Array[] {
+  return Array.from({ length: values.length / columns }, (_, r) => values.subarray(r * columns, (r + 1) * columns));
 }
 
 function fill(rows: number, columns: number, at: (row: number, column: number) => number): Float32Array {

@@ -9,12 +9,12 @@ import { SglangError } from "../core/errors.js";
 import type { Checkpoint } from "../core/model-files.js";
 import type { Graph, Weight } from "../graph/graph.js";
 import { type KvShape, kvShape, type LoweredPlan, lower } from "../graph/lower.js";
-import type { KvDtype, NativeKvPool, NativePlan, NativeWeight } from "../native/addon.js";
+import type { KvDtype, NativeKvPool, NativePlan, NativeWeight, Numerics } from "../native/addon.js";
 import { readRows } from "./bind.js";
 import type { ModelConfig } from "./config.js";
 import { keyScales } from "./key-scales.js";
 import { type OpenedModel, openModel } from "./open.js";
-import { type NativeHandles, type PackOptions, packWeights } from "./pack.js";
+import { type NativeHandles, type PackedWeights, type PackOptions, packWeights } from "./pack.js";
 
 export type { KvDtype } from "../native/addon.js";
 export { referenceModel } from "./open.js";
@@ -30,11 +30,22 @@ const isScaled = (dtype: KvDtype) => KV_BYTES[dtype] === 1;
 const evensKeys = (dtype: KvDtype) => dtype === "int8";
 
 /** `onProgress` is called after each weight with bytes of the files. */
-export interface LoadOptions extends PackOptions {
+export interface LoadOptions extends Omit<PackOptions, "rotated"> {
   /** Positions a sequence may have; at most the model's own. @default the model's */
   contextLength?: number;
   /** Type of the KV pools that plans will be made with; int8 needs scales from the weights. @default any but int8 */
   kvDtype?: KvDtype;
+  /** What plans will be made with: fast needs weights of its own, which the others can't use. @default any but fast */
+  numerics?: Numerics;
+}
+
+/** What rounding changed in the weights of numerics fast: root mean squares relative to the weights. */
+export interface RoundingError {
+  /** Over all matrices. */
+  all: number;
+  /** The largest of one matrix, and its name. */
+  most: number;
+  name: string;
 }
 
 export interface PlanOptions {
@@ -49,7 +60,7 @@ export interface PlanOptions {
   /** Pages that sequences of a step share are read once for all. Same bits either way. @default true */
   cascade?: boolean;
   /** What inputs of matrix products with quantised weights become: f32, 16-bit or 8-bit integers. @default "f32" */
-  numerics?: "f32" | "exact" | "faithful";
+  numerics?: Numerics;
   /** Ids >= this are never sampled: the tokenizer's size. @default config.vocabSize */
   vocabSize?: number;
   /** Every tensor keeps its own bytes until the next step. For tests and debugging. @default false */
@@ -81,6 +92,8 @@ export class LoadedWeights {
   readonly dtypes: Readonly<Record<string, number>>;
   /** Layers and shape of the pages. */
   readonly kvShape: KvShape;
+  /** null: the weights are the file's own. */
+  readonly roundingError: RoundingError | null;
   readonly #native: NativeHandles;
   readonly #weights: ReadonlyMap<Weight, NativeWeight>;
   readonly #keyScales: Float32Array | null;
@@ -90,7 +103,7 @@ export class LoadedWeights {
   constructor(
     opened: OpenedModel,
     native: NativeHandles,
-    weights: ReadonlyMap<Weight, NativeWeight>,
+    { handles, roundingErrors }: PackedWeights,
     contextLength: number,
     keyScales: Float32Array | null,
   ) {
@@ -101,9 +114,10 @@ export class LoadedWeights {
     this.dtypes = opened.dtypes;
     this.kvShape = kvShape(opened.graph);
     this.#native = native;
-    this.#weights = weights;
+    this.#weights = handles;
     this.#keyScales = keyScales;
-    this.weightBytes = [...weights.values()].reduce((sum, weight) => sum + native.addon.weightInfo(weight).bytes, 0);
+    this.roundingError = summarise(roundingErrors);
+    this.weightBytes = [...handles.values()].reduce((sum, weight) => sum + native.addon.weightInfo(weight).bytes, 0);
   }
 
   /** Bytes that keys and values of one position take over all layers. */
@@ -217,8 +231,20 @@ export async function loadWeights(
           readRows(checkpoint, weight, opened.bindings.get(weight)!, ...rows),
         )
       : null;
-  const packed = await packWeights(checkpoint, opened, native, options);
+  const packed = await packWeights(checkpoint, opened, native, { ...options, rotated: options.numerics === "fast" });
   return new LoadedWeights(opened, native, packed, contextLength, scales);
+}
+
+function summarise(errors: PackedWeights["roundingErrors"]): RoundingError | null {
+  let squares = 0;
+  let size = 0;
+  let worst: RoundingError | null = null;
+  for (const [{ name, rows, columns }, error] of errors) {
+    squares += error ** 2 * rows * columns;
+    size += rows * columns;
+    if (error > (worst?.most ?? 0)) worst = { all: 0, most: error, name };
+  }
+  return worst && { ...worst, all: Math.sqrt(squares / size) };
 }
 
 /** {@link loadWeights} and one plan. `close` frees both. */

@@ -22,16 +22,25 @@ export interface PackOptions {
   onProgress?: OnProgress;
   /** Where packed matrices are kept from one start to the next; null = nowhere. @default null */
   cache?: PackedCache | null;
+  /** Matrices are rotated and rounded to 8 bits, for plans with numerics "fast". @default false */
+  rotated?: boolean;
 }
 
-/** All weights of the graph, in its order. On failure everything packed so far is freed. */
+export interface PackedWeights {
+  /** In the graph's order. */
+  readonly handles: ReadonlyMap<Weight, NativeWeight>;
+  /** Root mean square of what packing changed in each matrix, relative to the weights; 0 when they are the file's own. */
+  readonly roundingErrors: ReadonlyMap<MatrixWeight, number>;
+}
+
+/** All weights of the graph. On failure everything packed so far is freed. */
 export async function packWeights(
   checkpoint: Checkpoint,
   opened: OpenedModel,
   native: NativeHandles,
-  { onProgress, cache = null }: PackOptions = {},
-): Promise<Map<Weight, NativeWeight>> {
-  const packer = new Packer(checkpoint, opened, native, onProgress);
+  { onProgress, cache = null, rotated = false }: PackOptions = {},
+): Promise<PackedWeights> {
+  const packer = new Packer(checkpoint, opened, native, rotated, onProgress);
   try {
     if (cache === null) return await packer.run(null, null);
     const key = packer.key();
@@ -67,19 +76,29 @@ class Packer {
   readonly #checkpoint: Checkpoint;
   readonly #opened: OpenedModel;
   readonly #native: NativeHandles;
+  readonly #rotated: boolean;
   readonly #onProgress: OnProgress | undefined;
   readonly #files = new Map<string, NativeFile>();
 
-  constructor(checkpoint: Checkpoint, opened: OpenedModel, native: NativeHandles, onProgress: OnProgress | undefined) {
+  constructor(
+    checkpoint: Checkpoint,
+    opened: OpenedModel,
+    native: NativeHandles,
+    rotated: boolean,
+    onProgress: OnProgress | undefined,
+  ) {
     this.#checkpoint = checkpoint;
     this.#opened = opened;
     this.#native = native;
+    this.#rotated = rotated;
     this.#onProgress = onProgress;
   }
 
-  /** Bytes of the matrices in the checkpoint; packed they take about as many. */
+  /** About the bytes that packed matrices take: those they have in the checkpoint, or one per weight when rotated. */
   get matrixBytes(): number {
-    return this.#matrices().reduce((sum, weight) => sum + bytesOf(this.#partsOf(weight)), 0);
+    const bytes = (weight: MatrixWeight) =>
+      this.#rotated ? weight.rows * weight.columns : bytesOf(this.#partsOf(weight));
+    return this.#matrices().reduce((sum, weight) => sum + bytes(weight), 0);
   }
 
   /** Names the bytes that packing this checkpoint's matrices gives: the same key, the same bytes. */
@@ -87,9 +106,9 @@ class Packer {
     const { addon } = this.#native;
     const hash = createHash("sha256").update(`${this.#checkpoint.identity()}\0${addon.packedLayout()}\0`);
     for (const weight of this.#matrices()) {
-      const { columns, sources } = this.#matrixOptions(weight);
+      const { columns, sources, rotated } = this.#matrixOptions(weight);
       const plain = sources.map(({ file: _file, order, ...source }) => ({ ...source, order: order && [...order] }));
-      hash.update(JSON.stringify([weight.name, columns, plain]));
+      hash.update(JSON.stringify([weight.name, columns, plain, rotated]));
     }
     return hash.digest("hex").slice(0, 32);
   }
@@ -98,12 +117,10 @@ class Packer {
    * @param kept the file that has the matrices packed already
    * @param keeper takes matrices as they are packed
    */
-  async run(
-    kept: { path: string; index: PackedIndex } | null,
-    keeper: Keeper | null,
-  ): Promise<Map<Weight, NativeWeight>> {
+  async run(kept: { path: string; index: PackedIndex } | null, keeper: Keeper | null): Promise<PackedWeights> {
     const { addon } = this.#native;
     const packed = new Map<Weight, NativeWeight>();
+    const roundingErrors = new Map<MatrixWeight, number>();
     const { graph, bindings } = this.#opened;
     const totalBytes = [...bindings.values()].reduce((sum, parts) => sum + bytesOf(parts), 0);
     let loadedBytes = 0;
@@ -111,11 +128,15 @@ class Packer {
       for (const weight of graph.weights) {
         const made = await this.#load(weight, kept);
         packed.set(weight, made);
-        if (weight.kind === "matrix") await keeper?.add(weight.name, made);
+        if (weight.kind === "matrix") {
+          const { roundingError } = kept?.index.matrices[weight.name] ?? addon.weightInfo(made);
+          roundingErrors.set(weight, roundingError);
+          await keeper?.add(weight.name, made);
+        }
         loadedBytes += bytesOf(this.#partsOf(weight));
         this.#onProgress?.({ loadedBytes, totalBytes });
       }
-      return packed;
+      return { handles: packed, roundingErrors };
     } catch (error) {
       for (const weight of packed.values()) addon.closeWeight(weight);
       throw error;
@@ -136,15 +157,18 @@ class Packer {
       if (kept === null) return await addon.packMatrix(runtime, options);
       const place = kept.index.matrices[weight.name];
       if (place === undefined) throw new Error(`no stored matrix ${weight.name}`);
-      return await addon.packMatrix(runtime, { ...options, stored: { file: this.#fileOf(kept.path), ...place } });
+      const { offset, bytes, checksum } = place;
+      const stored = { file: this.#fileOf(kept.path), offset, bytes, checksum };
+      return await addon.packMatrix(runtime, { ...options, stored });
     }
     const [part] = this.#partsOf(weight);
     const { file, offset, type, rows } = this.#sourceOf(part);
     return addon.mapTable({ file, offset, type, rows, columns: weight.columns });
   }
 
-  #matrixOptions(weight: MatrixWeight): { columns: number; sources: MatrixSource[] } {
-    return { columns: weight.columns, sources: this.#partsOf(weight).map((part) => this.#sourceOf(part)) };
+  #matrixOptions(weight: MatrixWeight): { columns: number; sources: MatrixSource[]; rotated: boolean } {
+    const sources = this.#partsOf(weight).map((part) => this.#sourceOf(part));
+    return { columns: weight.columns, sources, rotated: this.#rotated };
   }
 
   #sourceOf({ info, rows, order }: BoundPart): MatrixSource {
@@ -186,7 +210,8 @@ class Keeper {
     const { addon, runtime } = this.#native;
     const { bytes, checksum } = await addon.packedBytes(runtime, weight);
     await this.#writing; // One matrix is being written while one is packed, not more.
-    this.#writing = this.#try(() => this.#writer.add(name, bytes, checksum));
+    const { roundingError } = addon.weightInfo(weight);
+    this.#writing = this.#try(() => this.#writer.add(name, bytes, { checksum, roundingError }));
   }
 
   async finish(about: Omit<PackedIndex, "matrices">): Promise<void> {

@@ -23,6 +23,10 @@ export type NativePlan = { readonly [brand]: "plan" };
 export const KV_DTYPES = ["f32", "f16", "bf16", "int8", "fp8_e4m3"] as const;
 export type KvDtype = (typeof KV_DTYPES)[number];
 
+/** What inputs of matrix products become (native/src/kernel_table.h). Only fast changes weights too: it takes rotated matrices. */
+export const NUMERICS = ["f32", "exact", "faithful", "fast"] as const;
+export type Numerics = (typeof NUMERICS)[number];
+
 export interface TierInfo {
   /** Best first: avx512-vnni, amx, avx512, avx-vnni, avx2, neon-dotprod, neon, portable. Those of other architectures are listed, not supported. */
   name: string;
@@ -180,7 +184,7 @@ export interface PlanDescription {
   vocabSize: number;
   /** Pages that several sequences of a step begin with are read once for all of them. Same bits either way. */
   cascade: boolean;
-  /** "f32" | "exact" | "faithful": what inputs of matrix products become (native/src/kernel_table.h). */
+  /** One of {@link NUMERICS}. With fast every matrix must be rotated, else none. */
   numerics: string;
   kv: NativeKvPool;
 }
@@ -215,12 +219,14 @@ export interface NativeAddon {
   /** Weights that gather rows in place keep their file mapped until they are closed too. */
   closeFile(file: NativeFile): void;
 
-  /** Packs rows [sum of rows, columns] into tile order, keeping the file's integers and scales. Runs on the pool. */
+  /** Packs rows [sum of rows, columns] into tile order, keeping the file's integers and scales unless `rotated`. Runs on the pool. */
   packMatrix(
     runtime: NativeRuntime,
     options: {
       columns: number;
       sources: MatrixSource[];
+      /** Rows are rotated and rounded to 8 bits, for plans with numerics "fast" (native/src/rotation.h). @default false */
+      rotated?: boolean;
       /** The same matrix, packed before: it is checked and used where it lies. Rejects when it is damaged. */
       stored?: StoredMatrix;
     },
@@ -232,7 +238,8 @@ export interface NativeAddon {
   /** Rows gathered from the mapped file and dequantised one by one (embeddings). */
   mapTable(options: { file: NativeFile; offset: number; type: number; rows: number; columns: number }): NativeWeight;
   uploadVector(values: Float32Array): NativeWeight;
-  weightInfo(weight: NativeWeight): { rows: number; columns: number; bytes: number };
+  /** `roundingError`: root mean square of what packing changed, relative to that of the weights; 0 when it changed nothing or did not happen here. */
+  weightInfo(weight: NativeWeight): { rows: number; columns: number; bytes: number; roundingError: number };
   /** Plans keep what they use alive. */
   closeWeight(weight: NativeWeight): void;
 
@@ -309,7 +316,7 @@ export interface NativeAddon {
   takePlanTimings(plan: NativePlan): PlanTimings;
   closePlan(plan: NativePlan): void;
 
-  /** y = x W^T through the kernels of a runtime's tier; x [m, columns]. For tests and the kernel bench. */
+  /** y = x W^T through the kernels of a runtime's tier; x [m, columns], as integers when the matrix is rotated. For tests and the kernel bench. */
   matmul(runtime: NativeRuntime, weight: NativeWeight, x: Float32Array, m: number): Float32Array;
   /** One row dequantised by the native code (mapTable path). For tests. */
   dequantizeRow(type: number, bytes: Uint8Array, columns: number): Float32Array;

@@ -6,7 +6,7 @@
  */
 import { SglangError } from "../core/errors.js";
 import { DEFAULT_SAMPLING_PARAMS, type SamplingParams } from "../core/sampling-params.js";
-import type { KvDtype } from "../native/addon.js";
+import { type KvDtype, NUMERICS, type Numerics } from "../native/addon.js";
 import { EVICTION_POLICY_NAMES, type EvictionPolicyName } from "./eviction-policy.js";
 import { WRITE_POLICIES, type WritePolicy } from "./kv-tier.js";
 import { SCHEDULE_POLICIES, type SchedulePolicy } from "./policy.js";
@@ -28,8 +28,7 @@ const KV_SPELLINGS = {
 export const KV_CACHE_DTYPES = ["auto", ...(Object.keys(KV_SPELLINGS) as (keyof typeof KV_SPELLINGS)[])] as const;
 export const PAGE_SIZES = [1, 8, 16, 32, 64] as const;
 
-export const NUMERICS = ["f32", "exact", "faithful"] as const;
-export type Numerics = (typeof NUMERICS)[number];
+export { NUMERICS, type Numerics };
 
 export interface EngineConfig {
   /** Shown in model info. @default what Engine.load was given */
@@ -53,12 +52,13 @@ export interface EngineConfig {
    */
   kvCacheDtype: (typeof KV_CACHE_DTYPES)[number];
   /**
-   * What inputs of matrix products with quantised weights become. The weights are the file's own in every mode.
+   * What inputs of matrix products with quantised weights become. The weights are the file's own but with fast.
    * @default "faithful"
    *
    *     f32        stay as they are: slowest, the reference
    *     exact      16-bit integers with a scale per token and 32 values: next to f32
-   *     faithful   8-bit ones, 16-bit ones for the head: fastest, nearer to exact arithmetic than llama.cpp
+   *     faithful   8-bit ones, 16-bit ones for the head: nearer to exact arithmetic than llama.cpp
+   *     fast       8-bit ones with one scale per token, and weights rounded anew to 8 bits per row, both rotated first
    */
   numerics: Numerics;
   /** Pack weights anew at every start and keep nothing. @default false */

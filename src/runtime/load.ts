@@ -8,10 +8,10 @@ import { setFlagsFromString } from "node:v8";
 import { runInNewContext } from "node:vm";
 import { SglangError } from "../core/errors.js";
 import { logger } from "../core/logger.js";
-import type { Checkpoint, TokenizerSource } from "../core/model-files.js";
+import type { Checkpoint, TensorInfo, TokenizerSource } from "../core/model-files.js";
 import { resolveSamplingParams, type SamplingParams } from "../core/sampling-params.js";
 import type { Vocabulary } from "../grammar/index.js";
-import { type LoadedWeights, loadWeights, type NativeHandles } from "../models/load.js";
+import { type LoadedWeights, loadWeights, type NativeHandles, type RoundingError } from "../models/load.js";
 import { architectureClass } from "../models/registry.js";
 import type { NativeAddon } from "../native/addon.js";
 import { loadAddon } from "../native/load.js";
@@ -139,8 +139,16 @@ async function partsOf(
   checkDefaults(config.preferredSamplingParams, tokenizer.vocabSize);
   stopWhen(signal)();
   const available = availableMemory();
+  // With fast a weight takes a byte, also when the file has fewer bits of it.
+  const bytesOf = ({ byteLength, shape }: TensorInfo) =>
+    config.numerics === "fast"
+      ? Math.max(
+          byteLength,
+          shape.reduce((a, b) => a * b, 1),
+        )
+      : byteLength;
   checkWeightsFit(
-    [...checkpoint.tensors.values()].reduce((sum, { byteLength }) => sum + byteLength, 0),
+    [...checkpoint.tensors.values()].reduce((sum, tensor) => sum + bytesOf(tensor), 0),
     available,
   );
   const addon = loadAddon();
@@ -159,7 +167,10 @@ async function partsOf(
       onProgress: stopWhen(signal),
       cache,
       kvDtype: kvDtype(config),
+      numerics: config.numerics,
     });
+    const { roundingError } = weights;
+    if (roundingError !== null) logger.info(`--numerics fast: ${describeError(roundingError)}.`);
     const loadWeightsSeconds = (performance.now() - started) / 1000;
     const runner = makeRunner(native, weights, config, tokenizer, available);
     logger.info(
@@ -177,8 +188,8 @@ async function partsOf(
       startup: { loadWeightsSeconds, totalSeconds: loadWeightsSeconds },
       kvIdentity: JSON.stringify([
         ["weights", checkpoint.identity(), addon.packedLayout()],
-        // Bits of keys and values are a tier's own.
-        ["kernels", runner.kernels.tier],
+        // Bits of keys and values are a tier's and a mode's own.
+        ["kernels", runner.kernels.tier, config.numerics],
         ["kv", kvDtype(config), config.pageSize, runner.pageStore.pageBytes],
       ]),
       model: {
@@ -201,6 +212,11 @@ async function partsOf(
     addon.closeRuntime(runtime);
     throw asMemoryError(error, name);
   }
+}
+
+function describeError({ all, most, name }: RoundingError): string {
+  const percent = (x: number) => `${(100 * x).toPrecision(2)} %`;
+  return `rotating and rounding the weights to 8 bits changed them by ${percent(all)} (root mean square), at most ${percent(most)} (${name})`;
 }
 
 function makeRunner(

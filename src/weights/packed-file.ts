@@ -23,6 +23,8 @@ export interface PackedMatrix {
   bytes: number;
   /** As native code computes it, 16 hex digits. */
   checksum: string;
+  /** What packing changed, relative to the weights; 0 when they are as in the model's file. */
+  roundingError: number;
 }
 
 export interface PackedIndex {
@@ -81,10 +83,10 @@ export class PackedFileWriter {
     return new PackedFileWriter(path, temporary, await open(temporary, "wx", 0o644));
   }
 
-  async add(name: string, bytes: Uint8Array, checksum: string): Promise<void> {
+  async add(name: string, bytes: Uint8Array, about: Pick<PackedMatrix, "checksum" | "roundingError">): Promise<void> {
     const offset = Math.ceil(this.#end / ALIGNMENT) * ALIGNMENT;
     await this.#write(bytes, offset);
-    this.#matrices[name] = { offset, bytes: bytes.length, checksum };
+    this.#matrices[name] = { offset, bytes: bytes.length, ...about };
   }
 
   /** Not synced: after a power failure the checksums tell whether all of it arrived. */

@@ -38,7 +38,7 @@ async function cache(...args: string[]): Promise<string> {
 async function keep(key: string, model: string, layout = loadAddon().packedLayout()): Promise<void> {
   const packed = new PackedCache({ folder: join(folder, "packed"), maxBytes: 1e9, minBytes: 0 });
   const writer = (await packed.create(key, 4000))!;
-  await writer.add("m", new Uint8Array(4000), "0".repeat(16));
+  await writer.add("m", new Uint8Array(4000), { checksum: "0".repeat(16), roundingError: 0 });
   await writer.finish({ key, layout, model });
 }
 

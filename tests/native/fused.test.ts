@@ -2,12 +2,19 @@
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { DTYPES } from "../../src/core/dtype.js";
 import { Activation, Opcode } from "../../src/graph/instructions.js";
-import { isStepRowsError, type NativeKvPool, type NativePlan, type NativeRuntime } from "../../src/native/addon.js";
+import {
+  isStepRowsError,
+  type NativeKvPool,
+  type NativePlan,
+  type NativeRuntime,
+  NUMERICS,
+} from "../../src/native/addon.js";
 import {
   addon,
   bits,
   f,
   kvPool,
+  mapFloats,
   matrix,
   noise,
   PlanWriter,
@@ -33,7 +40,7 @@ beforeAll(() => {
 afterAll(() => addon.closeRuntime(rt));
 
 /** Two halves of Q8_0 rows, any codes and a scale of 2^-9. */
-function quantised(rows: number, columns: number, seed: number) {
+function quantised(rows: number, columns: number, seed: number, rotated: boolean) {
   const blocks = (rows * columns) / 32;
   const bytes = new Uint8Array(blocks * 34);
   for (let i = 0; i < blocks; i++) {
@@ -44,6 +51,7 @@ function quantised(rows: number, columns: number, seed: number) {
   const half = { file, type: DTYPES.Q8_0.ggml, rows: rows / 2 };
   return addon.packMatrix(rt, {
     columns,
+    rotated,
     sources: [
       { ...half, offset: 0 },
       { ...half, offset: bytes.length / 2 },
@@ -57,7 +65,9 @@ async function mlp(fused: boolean, numerics: string): Promise<NativePlan> {
   p.numerics = numerics;
   const [x, normed, gateUp, gated, projected] = [HIDDEN, HIDDEN, 2 * INNER, INNER, HIDDEN].map((c) => p.buffer(c));
   const embed = p.weight(table(VOCAB, HIDDEN, noise(VOCAB * HIDDEN, 1)));
-  const [up, down] = [p.weight(await quantised(2 * INNER, HIDDEN, 2)), p.weight(await quantised(HIDDEN, INNER, 3))];
+  const product = async (rows: number, columns: number, seed: number) =>
+    p.weight(await quantised(rows, columns, seed, numerics === "fast"));
+  const [up, down] = [await product(2 * INNER, HIDDEN, 2), await product(HIDDEN, INNER, 3)];
   const norm = p.weight(addon.uploadVector(noise(HIDDEN, 4)));
   const bias = p.weight(addon.uploadVector(noise(2 * INNER, 5)));
   p.op(Opcode.Embed, x, embed, f(1)).op(Opcode.RmsNorm, normed, x, norm, f(1e-6), 1);
@@ -68,12 +78,12 @@ async function mlp(fused: boolean, numerics: string): Promise<NativePlan> {
   const rows = p.buffer(HIDDEN, "rows");
   p.logits = p.buffer(PADDED, "rows");
   p.op(Opcode.TakeRows, rows, normed);
-  const head = p.weight(await quantised(PADDED, HIDDEN, 7));
+  const head = await product(PADDED, HIDDEN, 7);
   p.op(fused ? Opcode.Logits : Opcode.Linear, p.logits, rows, head, -1);
   return p.create(rt, VOCAB, kv);
 }
 
-describe.each(["f32", "exact", "faithful"])("numerics %s", (numerics) => {
+describe.each(NUMERICS)("numerics %s", (numerics) => {
   let plain: NativePlan;
   let fused: NativePlan;
   beforeAll(async () => {
@@ -149,7 +159,8 @@ async function mlpWithNan(numerics: string): Promise<NativePlan> {
   p.op(Opcode.Embed, x, p.weight(table(VOCAB, HIDDEN, values)), f(1)).head();
   const rows = p.buffer(HIDDEN, "rows");
   p.logits = p.buffer(PADDED, "rows");
-  const head = p.weight(await matrix(rt, PADDED, HIDDEN, noise(PADDED * HIDDEN, 6)));
+  const sources = [{ file: mapFloats(noise(PADDED * HIDDEN, 6)), offset: 0, type: DTYPES.F32.ggml, rows: PADDED }];
+  const head = p.weight(await addon.packMatrix(rt, { columns: HIDDEN, sources, rotated: numerics === "fast" }));
   p.op(Opcode.TakeRows, rows, x).op(Opcode.Logits, p.logits, rows, head, -1);
   return p.create(rt, VOCAB, kv);
 }

@@ -56,17 +56,19 @@ describe.each(["Q8_0", "Q4_0"] as const)("a %s model", (dtype) => {
     },
   );
 
-  it("is nearer to f32 with 16-bit activations than with 8-bit ones, and near with both", () => {
-    const [f32, exact, faithful] = NUMERICS.map((numerics) => prompts.get(numerics) as number[]);
+  it("is nearest to f32 with 16-bit activations, and near with all", () => {
+    const [f32, exact, faithful, fast] = NUMERICS.map((numerics) => prompts.get(numerics) as number[]);
     const distance = (other: number[]) =>
       f32.reduce((sum, value, i) => sum + Math.abs(value - other[i]), 0) / f32.length;
     expect(distance(exact)).toBeGreaterThan(0);
     expect(distance(exact)).toBeLessThan(1e-3);
     expect(distance(faithful)).toBeGreaterThan(distance(exact));
     expect(distance(faithful)).toBeLessThan(0.1);
+    expect(distance(fast)).toBeGreaterThan(distance(exact));
+    expect(distance(fast)).toBeLessThan(0.1);
   });
 });
 
 it("an unknown mode is refused by name", async () => {
-  expect(await codeOf(Engine.load("x", { numerics: "fast" as Numerics }))).toBe("INVALID_ARGUMENT");
+  expect(await codeOf(Engine.load("x", { numerics: "fastest" as Numerics }))).toBe("INVALID_ARGUMENT");
 });

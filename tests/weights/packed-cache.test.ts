@@ -38,8 +38,8 @@ const cacheIn = (folder: string, maxBytes = 1e9) => new PackedCache({ folder, ma
 /** Writes a file of `bytes` bytes under `key`, last used `age` seconds ago. */
 async function keep(folder: string, key: string, bytes = 5000, age = 0): Promise<string> {
   const writer = (await cacheIn(folder).create(key, bytes))!;
-  await writer.add("a", new Uint8Array(10).fill(1), "00000000000000aa");
-  await writer.add("b", new Uint8Array(bytes).fill(2), "00000000000000bb");
+  await writer.add("a", new Uint8Array(10).fill(1), { checksum: "00000000000000aa", roundingError: 0 });
+  await writer.add("b", new Uint8Array(bytes).fill(2), { checksum: "00000000000000bb", roundingError: 0 });
   await writer.finish({ key, layout: "l", model: `/models/${key}` });
   const path = join(folder, `${key}.packed`);
   const then = Date.now() / 1000 - age;
@@ -71,7 +71,7 @@ describe("a file of packed weights", () => {
   it("appears only when it is whole", async () => {
     const folder = temporaryFolder();
     const writer = (await cacheIn(folder).create("k", 10))!;
-    await writer.add("a", new Uint8Array(10), "0".repeat(16));
+    await writer.add("a", new Uint8Array(10), { checksum: "0".repeat(16), roundingError: 0 });
     expect(await listPackedEntries(folder)).toEqual([]);
     await writer.abort();
     expect(readdirSync(folder)).toEqual([]);

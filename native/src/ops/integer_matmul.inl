@@ -21,6 +21,7 @@ static void matmul_integers(const PackedMatrix& w, int block0, int block1, const
       SGL_CASE(Q4_0) SGL_CASE(Q4_1) SGL_CASE(Q5_0) SGL_CASE(Q5_1) SGL_CASE(Q8_0) SGL_CASE(Q2_K) SGL_CASE(Q3_K) SGL_CASE(Q4_K) SGL_CASE(Q5_K)
       SGL_CASE(Q6_K) SGL_CASE(IQ4_NL)
 #undef SGL_CASE
+      case PackedFormat::Rotated8: break;  // has products of its own (rotated.inl)
       case PackedFormat::F32:
       case PackedFormat::F16:
       case PackedFormat::BF16: matmul(w, b, end, rows.x, rows.x_stride, m, bias, y, y_stride, scratch); break;
@@ -44,5 +45,6 @@ static int matmul_passes(const PackedMatrix& w, Precision precision, int m) {
 /// Integers in every mode but f32: 8 bits, 16 where the promise needs them.
 static Precision precision(Numerics numerics, bool head) {
   if (numerics == Numerics::f32) return Precision::f32;
+  if (numerics == Numerics::fast) return head ? Precision::rotated16 : Precision::rotated8;
   return numerics == Numerics::exact || head ? Precision::s16 : Precision::s8;
 }

@@ -24,6 +24,7 @@ static void matmul(const PackedMatrix& w, int block0, int block1, const float* x
       SGL_CASE(F32) SGL_CASE(F16) SGL_CASE(BF16) SGL_CASE(Q4_0) SGL_CASE(Q4_1) SGL_CASE(Q5_0) SGL_CASE(Q5_1) SGL_CASE(Q8_0)
       SGL_CASE(Q2_K) SGL_CASE(Q3_K) SGL_CASE(Q4_K) SGL_CASE(Q5_K) SGL_CASE(Q6_K) SGL_CASE(IQ4_NL)
 #undef SGL_CASE
+      case PackedFormat::Rotated8: break;  // has products of its own (rotated.inl)
     }
     b = end;
   }

@@ -1,4 +1,4 @@
-// The AMX tier: the AVX-512 VNNI tier, but for products of 8-bit integers with many rows, which tiles take. Nobody has run it on a
+// The AMX tier: the AVX-512 VNNI tier, but for products of 8-bit integers and of rotated rows with many rows, which tiles take. Nobody has run it on a
 // processor with AMX yet: it is tested through the emulation in tile_amx.h.
 #include <cstddef>
 #include <cstdint>
@@ -26,6 +26,9 @@ namespace {
 const KernelTable& base() { return *avx512vnni_table(); }
 void matmul_quantised(const PackedMatrix& w, int block0, int block1, const QuantisedRows& rows, int m, const float* bias, float* y, size_t y_stride,
                       uint8_t* scratch);
+void matmul_rotated_tiles(const PackedMatrix& w, int block0, int block1, const QuantisedRows& rows, int m, const float* bias, float* y, size_t y_stride,
+                          uint8_t* scratch);
+int matmul_passes(const PackedMatrix& w, Precision precision, int m);
 
 }  // namespace
 
@@ -35,6 +38,8 @@ const KernelTable* amx_table() {
     KernelTable t = base();
     t.name = "amx";
     t.matmul_quantised = matmul_quantised;
+    t.matmul_rotated = matmul_rotated_tiles;
+    t.matmul_passes = matmul_passes;
     return t;
   }();
   return &table;
@@ -56,6 +61,8 @@ namespace {
 #include "dot_avx512vnni.inl"
 #include "../ops/integer.inl"
 #include "../ops/integer_panel.inl"
+#include "../ops/rotated_args.inl"
+#include "rotated_amx.inl"
 
 constexpr int kTileLeast = 13;  // rows for which a panel and tiles beat registers
 
@@ -74,6 +81,7 @@ void matmul_quantised(const PackedMatrix& w, int block0, int block1, const Quant
       SGL_CASE(Q4_0) SGL_CASE(Q4_1) SGL_CASE(Q5_0) SGL_CASE(Q5_1) SGL_CASE(Q8_0) SGL_CASE(Q2_K) SGL_CASE(Q3_K) SGL_CASE(Q4_K) SGL_CASE(Q5_K)
       SGL_CASE(Q6_K) SGL_CASE(IQ4_NL)
 #undef SGL_CASE
+      case PackedFormat::Rotated8: break;  // has products of its own
       case PackedFormat::F32:
       case PackedFormat::F16:
       case PackedFormat::BF16: base().matmul(w, b, end, rows.x, rows.x_stride, m, bias, y, y_stride, scratch); break;

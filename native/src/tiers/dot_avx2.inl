@@ -11,6 +11,7 @@ constexpr int kIntegerPanelK = 448;   // k per panel of s8: 14 KiB
 constexpr int kIntegerPanelK16 = 192; // ... of s16
 constexpr int kIntegerDirect = 2;     // most rows for which unpacking in registers beats a panel
 constexpr int kIntegerPair = 0;       // most rows for which two tiles are taken at once then
+constexpr int kRotatedLines = 4;      // lines per register block of ops/rotated.inl: 8 sums, 4 weights, 2 activations
 
 constexpr int log2_of(int x) { return x <= 1 ? 0 : 1 + log2_of(x / 2); }
 
@@ -99,6 +100,9 @@ template <int kZero> struct Dot<Precision::s8, kZero, true> {
   static constexpr bool kShifts = false;
   __m256i lo, hi;  // the operand has no zero left
   SGL_MEMBER void start(const RowGroup&, int) { lo = hi = _mm256_setzero_si256(); }
+  /// For sums over whole rows (ops/rotated.inl), of codes around 128: begin with the sum of a line's codes, in the end the sum.
+  SGL_MEMBER void begin(int32_t) { lo = hi = _mm256_setzero_si256(); }
+  SGL_MEMBER V value() const { return to_floats(lo, hi); }
   SGL_MEMBER void add(const Operand<Precision::s8, kZero, true>& w, const Four<Precision::s8>& a) {
     const __m256i one = _mm256_set1_epi16(1);
     lo = _mm256_add_epi32(lo, _mm256_madd_epi16(_mm256_maddubs_epi16(w.magnitude.lo, _mm256_sign_epi8(a.x, w.w.lo)), one));

@@ -3,6 +3,7 @@
 constexpr int kIntegerRows = 6, kIntegerTiles = 2;  // 12 sums, 12 dot products, 2 weights, 1 broadcast
 constexpr int kIntegerPanelK = 448, kIntegerPanelK16 = 192;
 constexpr int kIntegerDirect = 6, kIntegerPair = 4;
+constexpr int kRotatedLines = 6;
 
 constexpr int log2_of(int x) { return x <= 1 ? 0 : 1 + log2_of(x / 2); }
 
@@ -74,6 +75,9 @@ template <int kZero> struct Dot<Precision::s8, kZero, true> {
   static constexpr bool kShifts = false;
   __m512i sum;
   SGL_MEMBER void start(const RowGroup&, int) { sum = _mm512_setzero_si512(); }
+  /// See dot_avx2.inl.
+  SGL_MEMBER void begin(int32_t) { sum = _mm512_setzero_si512(); }
+  SGL_MEMBER V value() const { return _mm512_cvtepi32_ps(sum); }
   SGL_MEMBER void add(const Operand<Precision::s8, kZero, true>& w, const Four<Precision::s8>& a) {
     const __m512i turned = _mm512_mask_sub_epi8(a.x, w.negative, _mm512_setzero_si512(), a.x);
     sum = _mm512_add_epi32(sum, _mm512_madd_epi16(_mm512_maddubs_epi16(w.magnitude, turned), _mm512_set1_epi16(1)));

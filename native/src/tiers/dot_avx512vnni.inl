@@ -10,6 +10,7 @@
 constexpr int kIntegerRows = 6, kIntegerTiles = 2;  // 12 sums, 12 dot products, 2 weights, 1 broadcast
 constexpr int kIntegerPanelK = 448, kIntegerPanelK16 = 256;
 constexpr int kIntegerDirect = 8, kIntegerPair = 4;
+constexpr int kRotatedLines = 12;  // 24 dot products, 2 weights, 1 broadcast
 
 constexpr float kShift = 12582912.0f;
 constexpr int32_t kShiftBits = 0x4b400000;
@@ -71,6 +72,9 @@ template <Precision P, int kZero, bool kWide> struct Dot {
   static constexpr bool kShifts = P == Precision::s8;
   __m512i sum;
   SGL_MEMBER void start(const RowGroup& g, int part) { sum = _mm512_set1_epi32(g.start[part]); }
+  /// See dot_avx2.inl.
+  SGL_MEMBER void begin(int32_t codes) { sum = _mm512_set1_epi32(-128 * codes); }
+  SGL_MEMBER V value() const { return _mm512_cvtepi32_ps(sum); }
   SGL_MEMBER void add(const Operand<P, kZero, kWide>& w, const Four<P>& a) {
     if constexpr (P == Precision::s8) {
       asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(w.w), "v"(a.x));

@@ -3,6 +3,7 @@
 constexpr int kIntegerRows = 6, kIntegerTiles = 1;  // 12 dot products, 2 weights, 1 broadcast
 constexpr int kIntegerPanelK = 448, kIntegerPanelK16 = 192;
 constexpr int kIntegerDirect = 4, kIntegerPair = 1;
+constexpr int kRotatedLines = 6;
 
 constexpr float kShift = 12582912.0f;
 constexpr int32_t kShiftBits = 0x4b400000;
@@ -66,6 +67,9 @@ template <Precision P, int kZero, bool kWide> struct Dot {
   static constexpr bool kShifts = P == Precision::s8;
   __m256i lo, hi;
   SGL_MEMBER void start(const RowGroup& g, int part) { lo = hi = _mm256_set1_epi32(g.start[part]); }
+  /// See dot_avx2.inl.
+  SGL_MEMBER void begin(int32_t codes) { lo = hi = _mm256_set1_epi32(-128 * codes); }
+  SGL_MEMBER V value() const { return to_floats(lo, hi); }
   SGL_MEMBER void add(const Operand<P, kZero, kWide>& w, const Four<P>& a) {
     if constexpr (P == Precision::s8) {
       asm("%{vex%} vpdpbusd %2, %1, %0" : "+x"(lo) : "x"(w.w.lo), "x"(a.x));

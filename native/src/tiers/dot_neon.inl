@@ -3,6 +3,7 @@
 
 constexpr int kIntegerPanelK = 448, kIntegerPanelK16 = 192;
 constexpr int kIntegerTiles = 1, kIntegerDirect = 2, kIntegerPair = 0;
+constexpr int kRotatedLines = 4;
 #if SGL_NEON_DOTPROD
 constexpr int kIntegerRows = 5;  // 20 sums, 4 weights (s16: 8), 1 broadcast
 #else
@@ -88,6 +89,9 @@ template <int kZero, bool kWide> struct Dot<Precision::s8, kZero, kWide> {
   static constexpr bool kShifts = false;
   I sum;
   SGL_MEMBER void start(const RowGroup& g, int part) { sum = i_set(kWide || kZero == 0 ? 0 : kZero * negated_sum<Precision::s8>(g, part)); }
+  /// See dot_avx2.inl.
+  SGL_MEMBER void begin(int32_t) { sum = i_set(0); }
+  SGL_MEMBER V value() const { return to_floats(sum); }
   SGL_MEMBER void add(const Operand<Precision::s8, kZero, kWide>& w, const Four<Precision::s8>& four) {
     const int8x16_t a = four.x;
     sum.a = vdotq_s32(sum.a, as_signed(w.w.a), a);
@@ -132,6 +136,9 @@ template <int kZero> struct Dot<Precision::s8, kZero, true> {
   static constexpr bool kShifts = false;
   I sum;
   SGL_MEMBER void start(const RowGroup&, int) { sum = i_set(0); }
+  /// See dot_avx2.inl.
+  SGL_MEMBER void begin(int32_t) { sum = i_set(0); }
+  SGL_MEMBER V value() const { return to_floats(sum); }
   SGL_MEMBER static int32x4_t add(int32x4_t sum, uint8x16_t w, int8x16_t x) {
     return vpadalq_s16(sum, vpaddq_s16(vmull_s8(vget_low_s8(as_signed(w)), vget_low_s8(x)), vmull_high_s8(as_signed(w), x)));
   }

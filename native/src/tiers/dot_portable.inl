@@ -3,6 +3,7 @@
 constexpr int kIntegerRows = 2, kIntegerTiles = 1;
 constexpr int kIntegerPanelK = 448, kIntegerPanelK16 = 448;
 constexpr int kIntegerDirect = 0, kIntegerPair = 0;  // rows always go through a panel: less code to compile
+constexpr int kRotatedLines = 2;
 
 /// Sum of the codes of a part of a group, in every lane; RowGroup::start is minus that.
 template <Precision P> SGL_INLINE V code_sum(const RowGroup& g, int part) { return v_set((float)-g.start[part]); }
@@ -29,6 +30,9 @@ template <Precision P, int kZero, bool kWide> struct Dot {
   static constexpr bool kShifts = false;
   I sum;
   SGL_MEMBER void start(const RowGroup& g, int part) { sum = (I)v_set(0) + kZero * g.start[part]; }
+  /// See dot_avx2.inl.
+  SGL_MEMBER void begin(int32_t codes) { sum = (I)v_set(0) - kZero * codes; }
+  SGL_MEMBER V value() const { return __builtin_convertvector(sum, V); }
   SGL_MEMBER void add(const Operand<P, kZero, kWide>& w, const Four<P>& a) {
     sum += (I)(w.w & 255u) * a.of_k[0] + (I)((w.w >> 8) & 255u) * a.of_k[1] + (I)((w.w >> 16) & 255u) * a.of_k[2] + (I)(w.w >> 24) * a.of_k[3];
   }

@@ -74,6 +74,19 @@ SGL_INLINE float v_max_lane(V v) {
   const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
   return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
+template <int S> SGL_INLINE __m256 butterfly_half(__m256 v) {
+  __m256 other;
+  if constexpr (S == 4)
+    other = _mm256_permute2f128_ps(v, v, 1);
+  else
+    other = _mm256_permute_ps(v, S == 2 ? 0x4e : 0xb1);
+  return _mm256_blend_ps(_mm256_add_ps(v, other), _mm256_sub_ps(other, v), S == 4 ? 0xf0 : S == 2 ? 0xcc : 0xaa);
+}
+/// Stage S of a Hadamard transform: lanes i without bit S become v[i] + v[i + S], the others v[i - S] - v[i].
+template <int S> SGL_INLINE V v_butterfly(V v) {
+  if constexpr (S == 8) return {_mm256_add_ps(v.lo, v.hi), _mm256_sub_ps(v.lo, v.hi)};
+  else return {butterfly_half<S>(v.lo), butterfly_half<S>(v.hi)};
+}
 /// Adds lanes 0..7, then 8..15, to eight doubles.
 struct Doubles {
   __m256d lo, hi;

@@ -54,6 +54,16 @@ SGL_INLINE float v_max_lane(V v) {
   const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
   return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
 }
+/// Stage S of a Hadamard transform: lanes i without bit S become v[i] + v[i + S], the others v[i - S] - v[i].
+template <int S> SGL_INLINE V v_butterfly(V v) {
+  constexpr __mmask16 kHigh = S == 8 ? 0xff00 : S == 4 ? 0xf0f0 : S == 2 ? 0xcccc : 0xaaaa;
+  V other;
+  if constexpr (S >= 4)
+    other = _mm512_shuffle_f32x4(v, v, S == 8 ? 0x4e : 0xb1);
+  else
+    other = _mm512_permute_ps(v, S == 2 ? 0x4e : 0xb1);
+  return _mm512_mask_sub_ps(_mm512_add_ps(v, other), kHigh, other, v);
+}
 /// Adds lanes 0..7, then 8..15, to eight doubles.
 struct Doubles {
   __m512d sum;

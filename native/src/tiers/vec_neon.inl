@@ -93,6 +93,17 @@ SGL_INLINE float v_max_lane(V v) {
   const float x = vgetq_lane_f32(two, 0), y = vgetq_lane_f32(two, 1);
   return x > y ? x : y;
 }
+template <int S> SGL_INLINE float32x4_t butterfly4(float32x4_t v) {
+  const float32x4_t other = S == 2 ? vextq_f32(v, v, 2) : vrev64q_f32(v);
+  static const uint32_t kHigh[2][4] = {{0, ~0u, 0, ~0u}, {0, 0, ~0u, ~0u}};
+  return vbslq_f32(vld1q_u32(kHigh[S - 1]), vsubq_f32(other, v), vaddq_f32(v, other));
+}
+/// Stage S of a Hadamard transform: lanes i without bit S become v[i] + v[i + S], the others v[i - S] - v[i].
+template <int S> SGL_INLINE V v_butterfly(V v) {
+  if constexpr (S == 8) return {vaddq_f32(v.a, v.c), vaddq_f32(v.b, v.d), vsubq_f32(v.a, v.c), vsubq_f32(v.b, v.d)};
+  else if constexpr (S == 4) return {vaddq_f32(v.a, v.b), vsubq_f32(v.a, v.b), vaddq_f32(v.c, v.d), vsubq_f32(v.c, v.d)};
+  else return {butterfly4<S>(v.a), butterfly4<S>(v.b), butterfly4<S>(v.c), butterfly4<S>(v.d)};
+}
 /// Adds lanes 0..7, then 8..15, to eight doubles.
 struct Doubles {
   float64x2_t a, b, c, d;

@@ -75,6 +75,12 @@ SGL_INLINE float v_max_lane(V v) {
     for (int i = 0; i < n; i++) v[i] = v[i] > v[i + n] ? v[i] : v[i + n];
   return v[0];
 }
+/// Stage S of a Hadamard transform: lanes i without bit S become v[i] + v[i + S], the others v[i - S] - v[i].
+template <int S> SGL_INLINE V v_butterfly(V v) {
+  V out;
+  for (int i = 0; i < 16; i++) out[i] = i & S ? v[i ^ S] - v[i] : v[i] + v[i ^ S];
+  return out;
+}
 /// Adds lanes 0..7, then 8..15, to eight doubles.
 struct Doubles {
   double sum[8];
