@@ -30,7 +30,7 @@ export async function profileSteps({
   const runtime = addon.createRuntime({ threads, tier, nice: 0 });
   const { path } = await resolveModel(model, { offline: true });
   const checkpoint = await openCheckpoint(path);
-  const weights = await loadWeights(checkpoint, { addon, runtime }, { kvDtype });
+  const weights = await loadWeights(checkpoint, { addon, runtime }, { kvDtype, numerics });
   checkpoint.close();
   const results = [];
   for (const c of cases) {

@@ -16,7 +16,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 const TIERS = /^(?!portable)\w+\.cc$/;
 /** Functions with loops over all of a product, of the positions, of a row: where the time of a step goes. */
 const HOT =
-  /^(tile|direct|direct_scores|direct_sums|attention_tile|integer_tile|integer_direct|fill_panel|fill_integer_panel|quantise|gated_act|rms_norm|row_max|exp_sum|checked_copy)\b/;
+  /^(tile|direct|direct_scores|direct_sums|attention_tile|integer_tile|integer_direct|fill_panel|fill_integer_panel|quantise|quantise_rotated|rotate_blocks|gated_act|rms_norm|row_max|exp_sum|checked_copy)\b/;
 /**
  * Vectors in the frame that an innermost loop may touch. The first entry that fits a function decides; what it is for stands
  * beside it. Everything else: none.

@@ -163,9 +163,9 @@ void pack_rotated(GgmlType type, int columns, const uint8_t* const* rows, int ch
     *squares += sum / size;
     *error_squares += error / size;
     scales[c] = step / (float)size;  // exact
-    for (int s = 0; s < padded / 64; s++) put_codes(layout, out + layout.step_offset(s), c, code.data() + s * 64, false);
+    for (int s = 0; s < padded / 64; s++) put_codes(layout, out + rotated_step(s), c, code.data() + s * 64, false);
   }
-  memcpy(out + layout.step_offset(padded / 64), scales, sizeof scales);
+  memcpy(out, scales, sizeof scales);
 }
 
 PackedFormat format_of(const PackSource& s) { return s.rotated ? PackedFormat::Rotated8 : s.type; }
@@ -190,7 +190,7 @@ PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count,
       *error = "a rotated matrix may have at most 131072 columns";
     rows += s.rows;
     if (rows > INT32_MAX) *error = "a packed matrix has too many rows";
-    if (*error == nullptr) total += (size_t)((s.rows + 31) / 32) * packed_layout(format_of(s)).block_bytes(columns);
+    if (*error == nullptr) total += (size_t)((s.rows + 31) / 32) * block_bytes(format_of(s), columns);
   }
   if (*error == nullptr && stored != nullptr && stored->bytes != total) *error = "the stored bytes are not those of this packed matrix";
   if (*error == nullptr && stored != nullptr && (uintptr_t)stored->data % 64 != 0) *error = "the stored bytes are not aligned to 64";
@@ -210,7 +210,7 @@ PackedMatrix* pack_prepare(int columns, const PackSource* sources, size_t count,
   int channel = 0;
   for (size_t i = 0; i < count; i++) {
     const PackSource& s = sources[i];
-    const size_t bytes = packed_layout(format_of(s)).block_bytes(columns);
+    const size_t bytes = block_bytes(format_of(s), columns);
     for (int r = 0; r < s.rows; r += 32, storage += bytes)
       m->blocks.push_back({storage, (int32_t)format_of(s), channel + r, s.rows - r < 32 ? s.rows - r : 32});
     channel += s.rows;
@@ -240,7 +240,7 @@ void pack_blocks(PackedMatrix& m, const PackSource* sources, size_t count, int b
     }
     const PackedLayout layout = packed_layout(format_of(s));
     uint8_t* out = m.storage + (block.data - m.storage);
-    if (block.channels < 32 || m.columns % 64 != 0) memset(out, 0, layout.block_bytes(m.columns));
+    if (block.channels < 32 || m.columns % 64 != 0) memset(out, 0, block_bytes(format_of(s), m.columns));
     if (s.rotated)
       pack_rotated(s.type, m.columns, rows, block.channels, out, &m.squares[(size_t)b], &m.error_squares[(size_t)b]);
     else if (layout.quantised)

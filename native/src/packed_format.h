@@ -13,14 +13,15 @@
 //
 // Float formats are [k][32 channels] of the file's own element.
 //
-// Rotated8 is our own: rows are rotated (rotation.h) and rounded to 8 bits with one scale per channel. Steps hold 8-bit
-// codes around 128 and no scales; the f32 scales of the 32 channels follow the last step. Columns are padded to a multiple of
-// 64 with the code of 0.
+// Rotated8 is our own: rows are rotated (rotation.h) and rounded to 8 bits with one scale per channel. A block begins with the f32
+// scales of its 32 channels; then come the steps, 8-bit codes around 128 and nothing else. Columns are padded to a multiple of 64
+// with the code of 0.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 
 #include "pack.h"
+#include "rotation.h"
 
 namespace sgl {
 
@@ -33,8 +34,7 @@ enum class Scale {
   K45,   // [half][32 u8 scale, 32 u8 min]; unit 32 f16 d, 32 f16 dmin:  a = d * scale, b = -(dmin * min)
   K36,   // [half][2 groups of 16 k][32] s8 scale; unit 32 f16 d:        a = d * scale, b = -zero * a
   K2,    // [half][2][32] u8, scale low, min high nibble; unit 32 f16 d, 32 f16 dmin
-  Row,   // none in a step; after the last one 32 f32 d for all of a block: a = d, b = -zero * d
-  None,  // float formats
+  None,  // float formats; Rotated8, whose offsets are rotated_step's
 };
 
 struct PackedLayout {
@@ -48,8 +48,7 @@ struct PackedLayout {
 
   constexpr int code_bytes() const { return code_bits == 8 ? 2048 : 1024; }
   constexpr int scale_offset() const { return code_bytes() + 256 * high_bits; }
-  constexpr int scale_bytes() const { return scale == Scale::Row ? 0 : scale == Scale::DM ? 256 : 128; }
-  constexpr int tail_bytes() const { return scale == Scale::Row ? 128 : 0; }
+  constexpr int scale_bytes() const { return scale == Scale::DM ? 256 : 128; }
   constexpr int step_bytes() const { return scale_offset() + scale_bytes(); }
   constexpr int unit_bytes() const { return head_bytes + unit_steps * step_bytes(); }
   /// Sub-groups of a half step that have scales of their own.
@@ -57,7 +56,7 @@ struct PackedLayout {
   constexpr size_t block_bytes(int columns) const {
     if (!quantised) return (size_t)columns * 32 * (code_bits / 8);
     const int steps = (columns + 63) / 64, units = (steps + unit_steps - 1) / unit_steps;
-    return (size_t)units * head_bytes + (size_t)steps * step_bytes() + tail_bytes();
+    return (size_t)units * head_bytes + (size_t)steps * step_bytes();
   }
   /// Start of the unit that holds step s, relative to the block; step_offset gives the step itself.
   constexpr size_t unit_offset(int s) const { return (size_t)(s / unit_steps) * unit_bytes(); }
@@ -79,12 +78,19 @@ constexpr PackedLayout packed_layout(PackedFormat f) {
     case PackedFormat::Q4_K: return {true, 4, 0, 0, Scale::K45, 4, 128};
     case PackedFormat::Q5_K: return {true, 4, 1, 0, Scale::K45, 4, 128};
     case PackedFormat::Q6_K: return {true, 4, 2, 32, Scale::K36, 4, 64};
-    case PackedFormat::Rotated8: return {true, 8, 0, 128, Scale::Row, 1, 0};
+    case PackedFormat::Rotated8: return {true, 8, 0, 128, Scale::None, 1, 0};
     case PackedFormat::F32: return {false, 32, 0, 0, Scale::None, 1, 0};
     case PackedFormat::F16:
     case PackedFormat::BF16: return {false, 16, 0, 0, Scale::None, 1, 0};
   }
   return {false, 0, 0, 0, Scale::None, 1, 0};
+}
+
+/// Offset of step s of a Rotated8 block, and its end after the last.
+constexpr size_t rotated_step(int s) { return 128 + (size_t)s * 2048; }
+/// Apart from PackedLayout: g++ 12 makes slower code of other formats when its functions have one more case.
+constexpr size_t block_bytes(PackedFormat f, int columns) {
+  return f == PackedFormat::Rotated8 ? rotated_step(rotated_columns(columns) / 64) : packed_layout(f).block_bytes(columns);
 }
 
 }  // namespace sgl

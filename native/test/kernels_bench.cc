@@ -232,7 +232,7 @@ int main(int argc, char** argv) {
       if (only != nullptr && std::to_string(s.rows) + "x" + std::to_string(s.columns) != only) continue;
       const Shape shape = {s.rows, block_shape(type.type).elements == 256 ? (s.columns + 255) / 256 * 256 : s.columns};
       // Copies until nothing but memory can hold them, as all layers of a model are.
-      const size_t bytes = packed_layout(is_rotated(precision) ? PackedFormat::Rotated8 : type.type).block_bytes(shape.columns) * (shape.rows / 32);
+      const size_t bytes = block_bytes(is_rotated(precision) ? PackedFormat::Rotated8 : type.type, shape.columns) * (shape.rows / 32);
       const int copies = getenv("CACHED") != nullptr ? 1 : (int)std::max<size_t>(1, ((size_t)160 << 20) / bytes);
       std::vector<PackedMatrix*> list;
       for (int i = 0; i < copies; i++) list.push_back(make(type.type, shape, 1));

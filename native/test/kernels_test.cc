@@ -349,13 +349,13 @@ void check_rotated(const Type& type, int rows, int columns, Precision precision)
     for (int r = 0; r < rows; r++) {
       const uint8_t* block = plain.m->blocks[r / 32].data;
       float scale, expected = 0;
-      memcpy(&scale, block + end / 64 * 2048 + r % 32 * 4, 4);
+      memcpy(&scale, block + r % 32 * 4, 4);
       for (int line = 0; line < lines; line++) {
         const uint8_t* codes = quantised + i * stride + line * line_stride(columns);
         const RowLine& tail = *(const RowLine*)(codes + end);
         int32_t sum = 0, all = 0;
         for (int k = 0; k < columns; k++) {
-          sum += (int8_t)codes[k] * (block[k / 64 * 2048 + r % 32 / 16 * 1024 + k % 64 / 4 * 64 + r % 16 * 4 + k % 4] - 128);
+          sum += (int8_t)codes[k] * (block[rotated_step(k / 64) + r % 32 / 16 * 1024 + k % 64 / 4 * 64 + r % 16 * 4 + k % 4] - 128);
           all += (int8_t)codes[k];
         }
         wrong += all != tail.sum;

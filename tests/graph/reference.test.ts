@@ -13,6 +13,7 @@ import {
   takeRows,
 } from "../../src/graph/ops.js";
 import { Reference } from "../../src/graph/reference.js";
+import { roundWeights } from "../../src/graph/rotated.js";
 import { decoder, readSeeded } from "./graphs.js";
 
 /** Runs `model` on rows of a table given as literals; one token per row of the table. */
@@ -150,6 +151,49 @@ describe("the reference defines each op", () => {
   });
   it("gatedAct gates the second half by the first", () => {
     expect(compute([[0, 100, 5, 3]], (x) => gatedAct(x, "silu"))).toEqual(close([0, 300]));
+  });
+});
+
+describe("numerics fast", () => {
+  const rotated = (x: number[], w: number[]) => {
+    const graph = recordGraph((g) => {
+      const result = linear(
+        embed(g.table("table", 1, x.length), g),
+        g.matrix("matrix", [{ name: "matrix", rows: 1 }], x.length),
+      ).as("result");
+      return { hidden: takeRows(result), logits: null };
+    });
+    const read = ({ name }: Weight) => Float32Array.from(name === "table" ? x : w);
+    return new Reference(graph, read, "fast")
+      .step({ sequences: [{ key: "s", tokens: [0] }] })
+      .tensors.get("result")![0];
+  };
+
+  it("is exact where the rotated values are codes", () => {
+    // (127, 0) and (0, 127) rotate to (127, 127) and (127, -127).
+    expect(rotated([127, 0], [127, 0])).toBe(127 * 127);
+    expect(rotated([127, 0], [0, 127])).toBe(0);
+    expect(rotated([0, 0, 0], [1, 2, 3])).toBe(0);
+  });
+  it("spreads an outlier, and rounds to 254 steps", () => {
+    // Without rotation the small values would be lost beside the large one: 0.3 is below half a step of 1000 / 127.
+    const x = Array.from({ length: 16 }, (_, i) => (i === 3 ? 1000 : 3 * Math.sin(i)));
+    const w = Array.from({ length: 16 }, (_, i) => (i === 3 ? 0 : Math.sin(i)));
+    const truth = x.reduce((sum, value, i) => sum + value * w[i], 0);
+    expect(Math.abs(rotated(x, w) - truth)).toBeLessThan((0.25 * Math.hypot(...x) * Math.hypot(...w)) / 127);
+    expect(rotated(x, w)).not.toBe(Math.fround(truth));
+  });
+  it("rounds halves of a step to even codes", () => {
+    const { codes } = roundWeights(Float32Array.of(127, 0.5, 1.5, -0.5, -2.5, 3, 4));
+    expect([...codes]).toEqual([127, 0, 2, 0, -2, 3, 4]);
+  });
+  it("runs a whole model, near to exact arithmetic", () => {
+    const step = { sequences: [{ key: "x", tokens: [3, 1, 4, 1, 5] }] };
+    const exact = new Reference(decoder(2), readSeeded).step(step).logits!;
+    const fast = new Reference(decoder(2), readSeeded, "fast").step(step).logits!;
+    const distance = Math.hypot(...exact.map((x, i) => x - fast[i])) / Math.hypot(...exact);
+    expect(distance).toBeGreaterThan(0);
+    expect(distance).toBeLessThan(0.1);
   });
 });
 

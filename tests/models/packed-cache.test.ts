@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { afterAll, afterEach, describe, expect, it, vi } from "vitest";
 import { logger } from "../../src/core/logger.js";
 import { loadModel } from "../../src/models/load.js";
-import type { NativeAddon } from "../../src/native/addon.js";
+import type { NativeAddon, Numerics } from "../../src/native/addon.js";
 import { loadAddon } from "../../src/native/load.js";
 import { writeTinyModel } from "../../src/testing/index.js";
 import { openCheckpoint } from "../../src/weights/checkpoint.js";
@@ -30,7 +30,7 @@ const PAGES = { pages: 8, pageSize: 16 };
 const model = (await writeTinyModel(join(root, "model"), { format: "gguf" })).path;
 
 /** Logits of a prompt, and how many matrices were packed and how many mapped for it. */
-async function start(path: string, cache: PackedCache | null) {
+async function start(path: string, cache: PackedCache | null, numerics: Numerics = "f32") {
   const count = { packed: 0, mapped: 0 };
   const counting: NativeAddon = {
     ...addon,
@@ -42,14 +42,15 @@ async function start(path: string, cache: PackedCache | null) {
   const runtime = addon.createRuntime({ threads: 2, tier: null, nice: 0 });
   const checkpoint = await openCheckpoint(path);
   const plan = { maxTokens: 32, maxRows: 4, kvPages: PAGES.pages, pageSize: PAGES.pageSize, kvDtype: "f32" } as const;
-  const loaded = await loadModel(checkpoint, { addon: counting, runtime }, { ...plan, cache });
+  const loaded = await loadModel(checkpoint, { addon: counting, runtime }, { ...plan, cache, numerics });
   checkpoint.close();
+  const { roundingError } = loaded.weights;
   const { logits } = await new NativeStepper(addon, loaded, PAGES).step({
     sequences: [{ key: "A", tokens: promptOf(20) }],
   });
   loaded.close();
   addon.closeRuntime(runtime);
-  return { logits: logits!, ...count };
+  return { logits: logits!, roundingError, ...count };
 }
 
 let caches = 0;
@@ -69,6 +70,23 @@ describe("packed weights on disk", () => {
     expect(first.logits).toEqual(without.logits);
     expect(second.logits).toEqual(without.logits);
     expect(readdirSync(folder)).toHaveLength(1);
+  });
+
+  it("of numerics fast are others, and say what rounding changed whether they are packed or mapped", async () => {
+    const { folder, cache } = freshCache();
+    const plain = await start(model, cache);
+    const first = await start(model, cache, "fast");
+    const second = await start(model, cache, "fast");
+    expect([first.mapped, second.packed]).toEqual([0, 0]);
+    expect(second).toEqual({ ...first, packed: 0, mapped: first.packed });
+    expect(readdirSync(folder)).toHaveLength(2);
+    expect(first.logits).not.toEqual(plain.logits);
+    expect(plain.roundingError).toBeNull();
+    const { all, most, name } = first.roundingError!;
+    expect(all).toBeGreaterThan(0.001);
+    expect(most).toBeGreaterThanOrEqual(all);
+    expect(most).toBeLessThan(0.03);
+    expect(name).toMatch(/./);
   });
 
   it("that were damaged anywhere are dropped, and packed again", async () => {

@@ -11,7 +11,7 @@ static __attribute__((noinline)) void rotated_lines(const RotatedArgs& args, con
   const size_t stride = line_stride(args.w->columns);
 #pragma GCC unroll 1
   for (int first = 0; first < 2; first += T) {
-    const uint8_t *x = args.lines + line * stride, *w = block.data + first * 1024;
+    const uint8_t *x = args.lines + line * stride, *w = block_codes(block, 0) + first * 1024;
     RotatedDot dot[R][T];
 #pragma GCC unroll 12
     for (int m = 0; m < R; m++) {
@@ -41,7 +41,7 @@ static __attribute__((noinline)) void rotated_lines(const RotatedArgs& args, con
     }
 #pragma GCC unroll 2
     for (int t = 0; t < T; t++) {
-      const V a = v_load(block_scales(args, block) + (first + t) * 16);
+      const V a = v_load(block_scales(block) + (first + t) * 16);
 #pragma GCC unroll 12
       for (int m = 0; m < R; m += L) {
         V value = v_mul(v_mul(dot[m][t].value(), a), v_set(line_at(args, line + m).scale));

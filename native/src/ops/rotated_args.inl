@@ -16,9 +16,8 @@ struct RotatedArgs {
 SGL_INLINE const RowLine& line_at(const RotatedArgs& args, int line) {
   return *(const RowLine*)(args.lines + line * line_stride(args.w->columns) + line_end(args.w->columns));
 }
-SGL_INLINE const float* block_scales(const RotatedArgs& args, const PackedBlock& block) {
-  return (const float*)(block.data + (size_t)(rotated_columns(args.w->columns) / 64) * packed_layout(PackedFormat::Rotated8).step_bytes());
-}
+SGL_INLINE const float* block_scales(const PackedBlock& block) { return (const float*)block.data; }
+SGL_INLINE const uint8_t* block_codes(const PackedBlock& block, int step) { return block.data + rotated_step(step); }
 /// 16 channels of a row, from channel `at` of the block on.
 SGL_INLINE void store_rotated(const RotatedArgs& args, const PackedBlock& block, int row, int at, V value) {
   store_sums(args.y + row * args.y_stride + block.channel + at, value, args.bias == nullptr ? nullptr : args.bias + block.channel + at, block.channels - at);

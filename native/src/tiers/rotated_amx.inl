@@ -3,9 +3,9 @@
 
 constexpr int kGroupLines = 32;                   // two tiles of lines
 constexpr int kGroupSums = 4 * 256;               // [tile of lines][tile of channels][16][16]
-constexpr int kTileSteps = 14;                    // steps of 64 k whose weights stay in L1: 28 KiB
-constexpr int kGroups = 64;                       // groups of lines per pass over the blocks, at most
-static_assert((size_t)kGroups * kGroupSums * 4 <= kScratchBytes, "scratch");
+constexpr int kTileSteps = 14;                    // steps of 64 k for which a group's lines stay in L1: 28 KiB
+constexpr int kTileBlocks = 64;                   // blocks that a group meets part by part
+static_assert((size_t)kTileBlocks * kGroupSums * 4 <= kScratchBytes, "scratch");
 
 /// Sums that are still to be folded, a few lines at a time.
 template <int L> struct Folding {
@@ -22,7 +22,7 @@ template <int L> struct Folding {
   SGL_MEMBER void some(int n) {
     const int end = lesser(next + n, count);
     if (next >= end) return;
-    const float* scales = block_scales(*args, *block);
+    const float* scales = block_scales(*block);
     for (; next < end; next += L)
 #pragma GCC unroll 2
       for (int t = 0; t < 2; t++) {
@@ -34,19 +34,35 @@ template <int L> struct Folding {
   }
 };
 
-/// Weights to ask for meanwhile, `each` lines of the cache per step.
+/// The weights of a call in the order in which they are first used: part by part of all blocks. They are asked for a little ahead.
 struct Stream {
-  const uint8_t* next;
-  int each;
-  SGL_MEMBER void some() {
-    for (int i = 0; i < each; i++, next += 64) prefetch(next);
+  const PackedBlock* blocks;
+  int block_count, steps, parts;
+  int block, part;  // at hand
+  const uint8_t *next, *end;  // end: null when all were asked for
+
+  SGL_MEMBER int step_of(int p) const { return (int)((int64_t)steps * p / parts); }
+  SGL_MEMBER void enter() {
+    next = part == 0 ? blocks[block].data : block_codes(blocks[block], step_of(part));  // with the scales
+    end = block_codes(blocks[block], step_of(part + 1));
+  }
+  SGL_MEMBER void some(int lines) {
+    for (int i = 0; i < lines && end != nullptr; i++, next += 64) {
+      if (next == end) {
+        if (++block == block_count) block = 0, part++;
+        end = nullptr;
+        if (part == parts) return;
+        enter();
+      }
+      prefetch(next);
+    }
   }
 };
 
 /// Adds the products of a group's lines, T tiles of them, with `steps` steps of a block to its sums.
 template <int T, int L>
 static __attribute__((noinline)) void tile_steps(const uint8_t* x, size_t stride, const uint8_t* w, int steps, int32_t* sums, bool first,
-                                                 Stream& stream, Folding<L>& folding) {
+                                                 Stream* stream, Folding<L>& folding) {
   if (first) {
     tile_zero<0>();
     tile_zero<1>();
@@ -64,17 +80,17 @@ static __attribute__((noinline)) void tile_steps(const uint8_t* x, size_t stride
   }
   const int each = (folding.count - folding.next + steps - 1) / steps, fold = (each + 1) / 2 * 2;
   for (int s = 0; s < steps; s++, x += 64, w += 2048) {
-    tile_load_once<4>(x, stride);
-    tile_load<6>(w, 64);
+    tile_load<4>(x, stride);
+    tile_load_once<6>(w, 64);
     tile_dot_su<0, 4, 6>();
     if constexpr (T == 2) {
-      tile_load_once<5>(x + 16 * stride, stride);
+      tile_load<5>(x + 16 * stride, stride);
       tile_dot_su<2, 5, 6>();
     }
-    tile_load<7>(w + 1024, 64);
+    tile_load_once<7>(w + 1024, 64);
     tile_dot_su<1, 4, 7>();
     if constexpr (T == 2) tile_dot_su<3, 5, 7>();
-    stream.some();
+    if (stream != nullptr) stream->some(32);
     folding.some(fold);
   }
   tile_store<0>(sums, 64);
@@ -95,36 +111,39 @@ SGL_INLINE void configure_group(int lines) {
   tile_configure(config);
 }
 
-/// Lines [line, line + count) against blocks of whole rows.
-template <int L> static void tile_blocks(const RotatedArgs& args, const PackedBlock* blocks, int block_count, int line, int count, int32_t* sums) {
-  const int steps = rotated_columns(args.w->columns) / 64, groups = (count + kGroupLines - 1) / kGroupLines;
-  const int parts = (steps + kTileSteps - 1) / kTileSteps, last = count - (groups - 1) * kGroupLines;
+/// All lines against blocks. A group's lines stay in L1, a part of their columns at a time, while the blocks go by.
+template <int L> static void tile_blocks(const RotatedArgs& args, const PackedBlock* blocks, int block_count, int32_t* sums) {
+  const int steps = rotated_columns(args.w->columns) / 64, groups = (args.count + kGroupLines - 1) / kGroupLines;
+  // A single group waits for weights from memory, which are best read in one go.
+  const int parts = groups == 1 ? 1 : (steps + kTileSteps - 1) / kTileSteps;
   const size_t stride = line_stride(args.w->columns);
-  constexpr size_t kNear = 8192;  // how far ahead a single group asks for weights; more have the time of all of them
+  constexpr int kNear = 128;  // cache lines
+  Stream stream = {blocks, block_count, steps, parts, 0, 0, nullptr, nullptr};
+  stream.enter();
+  stream.some(kNear);
   Folding<L> folding = {};
-  int configured = 0;
-  for (size_t at = 0; at < kNear; at += 64) prefetch(blocks[0].data + at);
-  for (int b = 0; b < block_count; b++)
+  for (int g = 0, turn = 0; g < groups; g++) {
+    const int lines = lesser(args.count - g * kGroupLines, kGroupLines);
+    if (g == 0 || lines < kGroupLines) configure_group(lines);
     for (int p = 0; p < parts; p++) {
-      const int s0 = (int)((int64_t)steps * p / parts), s1 = (int)((int64_t)steps * (p + 1) / parts), n = s1 - s0;
-      const uint8_t* w = blocks[b].data + (size_t)s0 * 2048;
-      // Blocks are neighbours: after one's codes and scales come the next one's. Past the last this asks in vain, without harm.
-      Stream stream = {groups == 1 ? w + kNear : w + (size_t)n * 2048, (32 + groups - 1) / groups};
-      for (int g = 0; g < groups; g++) {
-        const int lines = g == groups - 1 ? last : kGroupLines;
-        int32_t* at = sums + (size_t)(parts == 1 ? (b * groups + g) % 2 : g) * kGroupSums;
-        if (lines != configured) configure_group(configured = lines);
-        const uint8_t* x = args.lines + (size_t)(line + g * kGroupLines) * stride + (size_t)s0 * 64;
+      const int s0 = stream.step_of(p), n = stream.step_of(p + 1) - s0;
+      const uint8_t* x = args.lines + (size_t)g * kGroupLines * stride + (size_t)s0 * 64;
+      for (int b = 0; b < block_count; b++) {
+        int32_t* at = sums + (size_t)(parts == 1 ? turn++ % 2 : b) * kGroupSums;
+        const uint8_t* w = block_codes(blocks[b], s0);
+        Stream* ahead = g == 0 ? &stream : nullptr;
         if (lines > 16)
-          tile_steps<2, L>(x, stride, w, n, at, p == 0, stream, folding);
+          tile_steps<2, L>(x, stride, w, n, at, p == 0, ahead, folding);
         else
-          tile_steps<1, L>(x, stride, w, n, at, p == 0, stream, folding);
+          tile_steps<1, L>(x, stride, w, n, at, p == 0, ahead, folding);
         folding.some(kGroupLines);
-        if (p == parts - 1) folding = {&args, &blocks[b], at, line + g * kGroupLines, 0, lines};
+        if (p < parts - 1) continue;
+        folding = {&args, &blocks[b], at, g * kGroupLines, 0, lines};
+        // The next sums would lie over these.
+        if (parts > 1 && block_count == 1) folding.some(kGroupLines);
       }
-      // With several parts the next block overwrites the sums of the last group.
-      if (parts > 1 && groups == 1) folding.some(kGroupLines);
     }
+  }
   folding.some(kGroupLines);
   tile_release();
 }
@@ -146,11 +165,11 @@ void matmul_rotated_tiles(const PackedMatrix& w, int block0, int block1, const Q
   const RotatedArgs args = {&w, rows.data, m * lines, bias, y, y_stride};
   int all;
   const PackedBlock* blocks = matrix_blocks(w, &all);
-  for (int line = 0, take; line < args.count; line += take) {
-    take = lesser(args.count - line, kGroups * kGroupLines);
+  for (int b = block0, take; b < block1; b += take) {
+    take = lesser(block1 - b, kTileBlocks);
     if (lines == 2)
-      tile_blocks<2>(args, blocks + block0, block1 - block0, line, take, (int32_t*)scratch);
+      tile_blocks<2>(args, blocks + b, take, (int32_t*)scratch);
     else
-      tile_blocks<1>(args, blocks + block0, block1 - block0, line, take, (int32_t*)scratch);
+      tile_blocks<1>(args, blocks + b, take, (int32_t*)scratch);
   }
 }
