@@ -200,6 +200,18 @@ export class Encoder {
 
 /** How many code points the texts of a regular expression have: `[least, most]`, bounds that always hold. */
 export function lengthBounds(expression: Expression): readonly [number, number] {
+  let known = bounds.get(expression);
+  if (known === undefined) {
+    known = findBounds(expression);
+    bounds.set(expression, known);
+  }
+  return known;
+}
+
+/** Expressions share their parts. */
+const bounds = new WeakMap<Expression, readonly [number, number]>();
+
+function findBounds(expression: Expression): readonly [number, number] {
   switch (expression.kind) {
     case "text": {
       const length = [...expression.text].length;

@@ -7,6 +7,7 @@
 import { SglangError } from "../core/errors.js";
 import { ANY_CHARACTER, choice, type Expression, intersect, repeat, sequence, text } from "./ir.js";
 import { regexToExpression } from "./regex.js";
+import { regexFormat } from "./regex-format.js";
 
 export interface Format {
   /** Where the syntax is defined. */
@@ -153,7 +154,11 @@ export const FORMATS: Readonly<Record<string, Format>> = {
     source: "draft-handrews-relative-json-pointer-01",
     make: () => regex(`(?:0|[1-9]\\d*)(?:#|${JSON_POINTER})`),
   },
-  regex: { source: "ECMA-262", note: "the syntax of regular expressions is not regular" },
+  regex: {
+    source: "ECMA-262, with the flag u",
+    note: "at most four groups within each other; without back-references, named groups, and ranges other than of digits or letters of one case",
+    make: regexFormat,
+  },
   "idn-email": { source: "RFC 6531", note: "IDNA rules need tables of whole labels" },
   "idn-hostname": { source: "RFC 5890", note: "IDNA rules need tables of whole labels" },
 };

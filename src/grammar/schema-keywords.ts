@@ -36,7 +36,7 @@ export const KEYWORDS: ReadonlyMap<string, Keyword> = new Map<string, Keyword>(
     maxLength: ENFORCED,
     pattern: enforced("ECMAScript syntax; back-references are refused"),
     format: enforced(
-      "the defined formats; `regex`, `idn-email` and `idn-hostname` are refused, unknown names are reported",
+      "the defined formats; `regex` cut off at a depth; `idn-email` and `idn-hostname` are refused, unknown names are reported",
     ),
     minimum: ENFORCED,
     maximum: ENFORCED,
