@@ -84,9 +84,8 @@ const char* numerics_name(Numerics numerics) {
 
 const Tier* tiers(int* count) {
   static const Tier all[] = {
-      {"avx512-vnni", avx512vnni_table(), has_avx512vnni, "AVX-512 F, BW, VL, DQ, VNNI, and AVX2, FMA, F16C"},
-      // After the tier it extends, so that it is used only when asked for: nobody has timed it yet.
       {"amx", amx_table(), has_amx, "AMX (amx_tile, amx_int8), which Linux 5.16 and newer allow, and what avx512-vnni needs"},
+      {"avx512-vnni", avx512vnni_table(), has_avx512vnni, "AVX-512 F, BW, VL, DQ, VNNI, and AVX2, FMA, F16C"},
       {"avx512", avx512_table(), has_avx512, "AVX-512 F, BW, VL, DQ, and AVX2, FMA, F16C"},
       {"avx-vnni", avxvnni_table(), has_avxvnni, "AVX-VNNI, AVX2, FMA, F16C"},
       {"avx2", avx2_table(), has_avx2, "AVX2, FMA, F16C"},

@@ -28,7 +28,7 @@ export const NUMERICS = ["f32", "exact", "faithful", "fast"] as const;
 export type Numerics = (typeof NUMERICS)[number];
 
 export interface TierInfo {
-  /** Best first: avx512-vnni, amx, avx512, avx-vnni, avx2, neon-dotprod, neon, portable. Those of other architectures are listed, not supported. */
+  /** Best first: amx, avx512-vnni, avx512, avx-vnni, avx2, neon-dotprod, neon, portable. Those of other architectures are listed, not supported. */
   name: string;
   supported: boolean;
   /** Why (not): the CPU features it needs and whether they are here. */

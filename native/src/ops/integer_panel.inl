@@ -65,10 +65,6 @@ struct NextLines {
   int each;
 };
 
-#ifdef SGL_AMX
-#include "../tiers/tiles_amx.inl"
-#else
-
 /// Adds the products of R rows with T tiles of a panel to sums, [R][32], which count as 0 before the first panel.
 template <Precision P, class S, int R, int T>
 static __attribute__((noinline)) void integer_tile(const PanelOf<P, S>& panel, int tile, int halves, const uint8_t* x, const uint8_t* groups, size_t stride,
@@ -176,8 +172,6 @@ static void use_integer_panel(const IntegerArgs& args, const PackedBlock& block,
     i += take;
   }
 }
-
-#endif
 
 template <Precision P, PackedFormat F>
 static void integer_panel_rows(const IntegerArgs& args, const PackedBlock* blocks, int count) {
