@@ -61,10 +61,11 @@ void select_best(const KernelTable& kernels, const float* x, int n, int k, std::
   }
 }
 
-// Ids of the weights above 0 that are at least `least`, ascending, with their weights.
-void select_from(const KernelTable& kernels, const float* w, int n, float least, SamplerScratch& scratch) {
-  scratch.ids.resize(static_cast<size_t>(n));
-  scratch.kept.resize(static_cast<size_t>(n));
+// Ids of the weights above 0 that are at least `least`, ascending, with their weights, at the front of scratch.ids and
+// scratch.kept; returns how many. Those only grow: making them smaller and larger again would fill them with zeros each time.
+size_t select_from(const KernelTable& kernels, const float* w, int n, float least, SamplerScratch& scratch) {
+  if (scratch.ids.size() < static_cast<size_t>(n)) scratch.ids.resize(static_cast<size_t>(n));
+  if (scratch.kept.size() < static_cast<size_t>(n)) scratch.kept.resize(static_cast<size_t>(n));
   int32_t* ids = scratch.ids.data();
   float* kept = scratch.kept.data();
   size_t count = 0;
@@ -76,8 +77,21 @@ void select_from(const KernelTable& kernels, const float* w, int n, float least,
       count += w[i] > 0 && w[i] >= least ? 1 : 0;
     }
   });
-  scratch.ids.resize(count);
-  scratch.kept.resize(count);
+  return count;
+}
+
+// A weight below which all weights together weigh less than `light`. `mass`: the sums of spans of kSumSpan weights. Of a span
+// they weigh no more than it does, and no more than kSumSpan of the bound.
+float light_below(const std::vector<double>& mass, int n, double light) {
+  constexpr double kMargin = 0.999;  // for what rounding does to sums
+  const auto at_most = [&](double bound) {
+    double sum = 0;
+    for (const double span : mass) sum += std::min(span, bound * kSumSpan);
+    return sum;
+  };
+  double bound = light / n * kMargin;
+  while (at_most(bound * 2) < light * kMargin) bound *= 2;
+  return static_cast<float>(bound * kMargin);
 }
 
 // Index drawn with probability w[i] / sum(w): the first whose cumulative weight exceeds u * sum(w). `mass`: the sums of
@@ -108,15 +122,15 @@ int draw_index(const float* w, int n, double u, const std::vector<double>& mass)
 }
 
 // The same for weights in a row: one sum after the other.
-int draw_among(const std::vector<float>& w, double u, std::vector<double>& mass) {
-  mass.assign((w.size() + kSumSpan - 1) / kSumSpan, 0.0);
+int draw_among(const float* w, size_t n, double u, std::vector<double>& mass) {
+  mass.assign((n + kSumSpan - 1) / kSumSpan, 0.0);
   for (size_t span = 0; span < mass.size(); span++) {
-    const size_t end = std::min(w.size(), (span + 1) * kSumSpan);
+    const size_t end = std::min(n, (span + 1) * kSumSpan);
     double sum = 0;
     for (size_t i = span * kSumSpan; i < end; i++) sum += w[i];
     mass[span] = sum;
   }
-  return draw_index(w.data(), static_cast<int>(w.size()), u, mass);
+  return draw_index(w, static_cast<int>(n), u, mass);
 }
 
 uint32_t bits_of(float x) {
@@ -125,19 +139,19 @@ uint32_t bits_of(float x) {
   return bits;
 }
 
-// Zeroes every weight outside the smallest set of best weights whose sum reaches `wanted`, ties to the lower index.
+// Zeroes every one of n weights outside the smallest set of best weights whose sum reaches `wanted`, ties to the lower index.
 // No sort: weights (>= 0, so their bits rise with them) are counted by their high bits, those that share the boundary's
 // by the bits below, and so on; what is left at the end is equal.
-void keep_top_p(std::vector<float>& w, double wanted, SamplerScratch& scratch) {
+void keep_top_p(float* w, size_t n, double wanted, SamplerScratch& scratch) {
   struct Digit {
     int shift, bits;
   };
   constexpr Digit kDigits[] = {{19, 12}, {9, 10}, {0, 9}};  // the first: 8 exponent bits and 4 of the mantissa; no sign
   auto& mass = scratch.mass;
   auto& edge = scratch.order;  // what may still be on either side, ascending
-  edge.resize(w.size());
+  if (edge.size() < n) edge.resize(n);
   double above = 0;  // sum of what is known to be in the set
-  size_t count = w.size();
+  size_t count = n;
   for (const Digit digit : kDigits) {
     const bool first = digit.shift == kDigits[0].shift;  // all of w, not listed yet
     const uint32_t most = (1u << digit.bits) - 1;
@@ -164,10 +178,9 @@ void keep_top_p(std::vector<float>& w, double wanted, SamplerScratch& scratch) {
     }
     count = left;
   }
-  edge.resize(count);
   size_t kept = 0;
-  for (double sum = above; kept < edge.size() && (sum < wanted || (above == 0 && kept == 0)); kept++) sum += w[static_cast<size_t>(edge[kept])];
-  for (; kept < edge.size(); kept++) w[static_cast<size_t>(edge[kept])] = 0;
+  for (double sum = above; kept < count && (sum < wanted || (above == 0 && kept == 0)); kept++) sum += w[static_cast<size_t>(edge[kept])];
+  for (; kept < count; kept++) w[static_cast<size_t>(edge[kept])] = 0;
 }
 
 // The raw row; null when it holds NaN or +infinity, which a model must not produce. -infinity is a legal way to forbid
@@ -227,7 +240,7 @@ int draw_best(const KernelTable& kernels, const SampleRow& row, const std::vecto
   std::sort(order.begin(), order.end(), [&](int32_t a, int32_t b) { return ids[a] < ids[b]; });
   scratch.kept.resize(static_cast<size_t>(kept));
   for (int i = 0; i < kept; i++) scratch.kept[static_cast<size_t>(i)] = w[order[i]];
-  const int drawn = draw_among(scratch.kept, uniform(row.seed, row.draw), scratch.mass);
+  const int drawn = draw_among(scratch.kept.data(), scratch.kept.size(), uniform(row.seed, row.draw), scratch.mass);
   return drawn < 0 ? ids[0] : ids[order[drawn]];
 }
 
@@ -272,15 +285,15 @@ int sample(const KernelTable& kernels, const SampleRow& row, const float* x, Sam
     const int drawn = draw_index(w.data(), n, u, scratch.mass);
     return drawn < 0 ? best : drawn;
   }
-  // All weights below the first bound together weigh less than 1 - top_p of the total: none of them is in the set.
   const double top_p = static_cast<double>(row.top_p);
-  const float negligible = static_cast<float>(total * (1.0 - top_p) / n * 0.999), least = w[static_cast<size_t>(best)] * row.min_p;
-  select_from(kernels, w.data(), n, row.top_p < 1 ? negligible : least, scratch);
-  auto& kept = scratch.kept;
-  if (row.top_p < 1) keep_top_p(kept, total * top_p, scratch);
-  for (float& weight : kept)
-    if (weight < least) weight = 0;
-  const int drawn = draw_among(kept, u, scratch.mass);
+  const float least = w[static_cast<size_t>(best)] * row.min_p;
+  // What is lighter together than 1 - top_p of the total is not in the set.
+  const size_t count = select_from(kernels, w.data(), n, row.top_p < 1 ? light_below(scratch.mass, n, total * (1.0 - top_p)) : least, scratch);
+  float* kept = scratch.kept.data();
+  if (row.top_p < 1) keep_top_p(kept, count, total * top_p, scratch);
+  for (size_t i = 0; i < count; i++)
+    if (kept[i] < least) kept[i] = 0;
+  const int drawn = draw_among(kept, count, u, scratch.mass);
   return drawn < 0 ? best : scratch.ids[static_cast<size_t>(drawn)];
 }
 
