@@ -122,6 +122,7 @@ export class Lexemes {
   readonly #lexemeClasses: ByteClasses[] = [];
   readonly #continues = new Map<number, boolean>();
   readonly #distances: (number | undefined)[] = [];
+  readonly #leastBytes: (number | undefined)[] = [];
   readonly #classes = new ByteClassTable();
   readonly #machineClasses: ByteClasses[] = [];
   readonly #safeCharacters = new Set<number>();
@@ -417,8 +418,17 @@ export class Lexemes {
     return { without: this.#cat(without, rest), bits };
   }
 
-  /** Every text of the lexeme has at least so many bytes. */
+  /** Every text of the lexeme has at least so many bytes. Remembered: lexemes share their parts. */
   leastBytes(lexeme: number): number {
+    let known = this.#leastBytes[lexeme];
+    if (known === undefined) {
+      known = this.#findLeastBytes(lexeme);
+      this.#leastBytes[lexeme] = known;
+    }
+    return known;
+  }
+
+  #findLeastBytes(lexeme: number): number {
     const { kind, items, min } = this.view(lexeme);
     if (kind === "other") return this.nullable(lexeme) ? 0 : 1;
     const parts = items.map((item) => this.leastBytes(item));
