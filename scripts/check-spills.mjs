@@ -16,7 +16,7 @@ const root = resolve(dirname(fileURLToPath(import.meta.url)), "..");
 const TIERS = /^(?!portable)\w+\.cc$/;
 /** Functions with loops over all of a product, of the positions, of a row: where the time of a step goes. */
 const HOT =
-  /^(tile|direct|direct_scores|direct_sums|attention_tile|integer_tile|integer_direct|fill_panel|fill_integer_panel|quantise|quantise_rotated|rotate_blocks|gated_act|rms_norm|row_max|exp_sum|checked_copy)\b/;
+  /^(tile|direct|direct_scores|direct_sums|attention_tile|integer_tile|integer_direct|fill_panel|fill_integer_panel|quantise|quantise_rotated|rotate_blocks|rotated_lines|tile_steps|gated_act|rms_norm|row_max|exp_sum|checked_copy)\b/;
 /**
  * Vectors in the frame that an innermost loop may touch. The first entry that fits a function decides; what it is for stands
  * beside it. Everything else: none.
@@ -35,6 +35,8 @@ export const BUDGETS = [
   { file: /^avx/, name: /^(gated_act|fill_integer_panel)/, most: 1 },
   { file: /^avx/, name: /^integer_direct<1/, most: 14 },
   { file: /^avx/, name: /^integer_direct<2/, most: 8 },
+  // Signs and magnitudes of weights beside the sums of four lines: three lines at a time would read all weights more often.
+  { file: /^avx2/, name: /^rotated_lines/, most: 9 },
   { file: /^avxvnni/, name: /^integer_tile<1/, most: 57 },
 ];
 

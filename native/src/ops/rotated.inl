@@ -20,22 +20,20 @@ static __attribute__((noinline)) void rotated_lines(const RotatedArgs& args, con
     }
 #pragma GCC unroll 1
     for (int s = 0; s < steps; s++, w += 1024) {
+      // Not unrolled: registers are full of sums.
 #pragma GCC unroll 1
-      for (int r = 0; r < 16; r += 4, x += 16, w += 256) {
-#pragma GCC unroll 4
-        for (int i = 0; i < 4; i++) {
-          RotatedOperand operand[T];
+      for (int r = 0; r < 16; r++, x += 4, w += 64) {
+        RotatedOperand operand[T];
 #pragma GCC unroll 2
-          for (int t = 0; t < T; t++) {
-            prefetch_near(w + t * 1024 + i * 64 + kAhead);
-            operand[t] = RotatedOperand::of(q_load(w + t * 1024 + i * 64));
-          }
+        for (int t = 0; t < T; t++) {
+          prefetch_near(w + t * 1024 + kAhead);
+          operand[t] = RotatedOperand::of(q_load(w + t * 1024));
+        }
 #pragma GCC unroll 12
-          for (int m = 0; m < R; m++) {
-            const Four<Precision::s8> four = Four<Precision::s8>::of(x + m * stride + i * 4);
+        for (int m = 0; m < R; m++) {
+          const Four<Precision::s8> four = Four<Precision::s8>::of(x + m * stride);
 #pragma GCC unroll 2
-            for (int t = 0; t < T; t++) dot[m][t].add(operand[t], four);
-          }
+          for (int t = 0; t < T; t++) dot[m][t].add(operand[t], four);
         }
       }
     }

@@ -14,23 +14,36 @@ template <int L> struct Folding {
   const int32_t* sums;
   int line, next, count;  // of the first line; lines of the group folded, and all of them
 
-  SGL_MEMBER V value(int m, int t, V a) const {
-    const RowLine& end = line_at(*args, line + m);
-    const __m512i sum = _mm512_load_si512(sums + (m / 16 * 2 + t) * 256 + m % 16 * 16);
-    return v_mul(v_mul(_mm512_cvtepi32_ps(_mm512_sub_epi32(sum, _mm512_set1_epi32(128 * end.sum))), a), v_set(end.scale));
+  /// 16 channels of a line whose sums are at p; codes of weights are around 128.
+  SGL_MEMBER static V value(const int32_t* p, const RowLine& end, V a) {
+    const __m512i sum = _mm512_sub_epi32(_mm512_load_si512(p), _mm512_set1_epi32(128 * end.sum));
+    return v_mul(v_mul(_mm512_cvtepi32_ps(sum), a), v_set(end.scale));
   }
   SGL_MEMBER void some(int n) {
     const int end = lesser(next + n, count);
     if (next >= end) return;
-    const float* scales = block_scales(*block);
-    for (; next < end; next += L)
-#pragma GCC unroll 2
-      for (int t = 0; t < 2; t++) {
-        const V a = v_load(scales + t * 16);
-        V v = value(next, t, a);
-        if constexpr (L == 2) v = v_add(v, value(next + 1, t, a));
-        store_rotated(*args, *block, (line + next) / L, t * 16, v);
+    const V a0 = v_load(block_scales(*block)), a1 = v_load(block_scales(*block) + 16);
+    const size_t stride = line_stride(args->w->columns);
+    const uint8_t* tail = args->lines + (size_t)(line + next) * stride + line_end(args->w->columns);
+    const bool plain = block->channels == 32 && args->bias == nullptr;
+    for (; next < end; next += L, tail += L * stride) {
+      const int32_t* p = sums + next / 16 * 512 + next % 16 * 16;
+      V v0 = value(p, *(const RowLine*)tail, a0), v1 = value(p + 256, *(const RowLine*)tail, a1);
+      if constexpr (L == 2) {
+        const RowLine& second = *(const RowLine*)(tail + stride);
+        v0 = v_add(v0, value(p + 16, second, a0));
+        v1 = v_add(v1, value(p + 272, second, a1));
       }
+      const int row = (line + next) / L;
+      if (plain) {
+        float* y = args->y + row * args->y_stride + block->channel;
+        v_store(y, v0);
+        v_store(y + 16, v1);
+      } else {
+        store_rotated(*args, *block, row, 0, v0);
+        store_rotated(*args, *block, row, 16, v1);
+      }
+    }
   }
 };
 
