@@ -50,7 +50,7 @@ export interface GrammarOptions {
   trialLimits?: TrialLimits;
 }
 
-/** What an engine that takes no constraints reports of them. */
+/** What is reported before there was any, and by an engine that takes no constraints. */
 export const NO_GRAMMARS: EngineStats["grammar"] = {
   waiting: 0,
   requests: 0,
@@ -72,17 +72,7 @@ export class GrammarManager {
   /** Least recently used first. */
   readonly #grammars = new Map<string, CompiledGrammar>();
   readonly #compiling = new Map<string, Promise<CompiledGrammar>>();
-  readonly #stats: EngineStats["grammar"] = {
-    waiting: 0,
-    requests: 0,
-    cacheHits: 0,
-    compiled: 0,
-    refused: 0,
-    timedOut: 0,
-    aborted: 0,
-    compileSeconds: 0,
-    latestCompileSeconds: [],
-  };
+  readonly #stats: EngineStats["grammar"] = { ...NO_GRAMMARS };
   readonly #latest: number[] = [];
   #closed = false;
 

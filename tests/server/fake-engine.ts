@@ -20,6 +20,7 @@ import type {
   SessionOptions,
   TokenLogprob,
 } from "../../src/core/protocol.js";
+import { NO_GRAMMARS } from "../../src/runtime/grammar-manager.js";
 import { AnswerThinking } from "../../src/runtime/thinking.js";
 import type { ServerTokenizer } from "../../src/server/context.js";
 
@@ -199,17 +200,7 @@ export class FakeEngine implements EngineApi {
       genThroughput: 42.5,
       idleShare: 0.01,
       newTokenRatio: 0.7,
-      grammar: {
-        waiting: 0,
-        requests: 0,
-        cacheHits: 0,
-        compiled: 0,
-        compileSeconds: 0,
-        latestCompileSeconds: [],
-        refused: 0,
-        timedOut: 0,
-        aborted: 0,
-      },
+      grammar: NO_GRAMMARS,
       pages: { total: 64, free: 56, evictable: 4, protected: 0, inUse: 4, pageSize: 16 },
       counters: {
         requests: this.requests.length,
