@@ -24,7 +24,7 @@
         "src/runtime.cc",
         "src/sampler.cc",
         "src/step_io.cc",
-        "src/thread_pool.cc",
+        "src/thread_pool.cc", "src/worker_placement.cc",
         "src/weight.cc",
         "src/pack.cc",
         "src/quant.cc",

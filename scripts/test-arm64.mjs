@@ -118,13 +118,13 @@ async function build(headers) {
   const link = (target, objects, ...options) =>
     run(command, [...first, "-pthread", ...options, "-o", join(out, target), ...objects.map(object)]);
   const all = sources();
-  const kernels = all.filter((source) => /tiers\/|\/(thread_pool|checksum|quant|pack|dispatch)\.cc$/.test(source));
+  const kernels = all.filter((source) => /tiers\/|\/(thread_pool|worker_placement|checksum|quant|pack|dispatch)\.cc$/.test(source));
   const tests = ["test/kernels_test.cc", "test/pool_test.cc"];
   // The kernels take longest: they come first.
   const slow = all.filter((source) => source.includes("tiers/"));
   await inParallel([...new Set([...slow, ...tests, ...kernels, ...(headers ? all : [])])].map(compile));
   await link("kernels_test", ["test/kernels_test.cc", ...kernels]);
-  await link("pool_test", ["test/pool_test.cc", "src/thread_pool.cc"]);
+  await link("pool_test", ["test/pool_test.cc", "src/thread_pool.cc", "src/worker_placement.cc"]);
   if (headers) await link("sglang.node", all, "-shared");
   writeFileSync(stamp, wanted);
 }

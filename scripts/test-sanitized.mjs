@@ -58,8 +58,8 @@ run(
 const folder = join(root, "native/build/tsan");
 mkdirSync(folder, { recursive: true });
 for (const [name, sources] of [
-  ["pool_test", ["thread_pool"]],
-  ["race_test", ["thread_pool", "checksum", "pack", "quant", "sampler", "tiers/portable"]],
+  ["pool_test", ["thread_pool", "worker_placement"]],
+  ["race_test", ["thread_pool", "worker_placement", "checksum", "pack", "quant", "sampler", "tiers/portable"]],
 ]) {
   const program = join(folder, name);
   run(`Building ${name} with ThreadSanitizer`, compiler, [

@@ -18,6 +18,8 @@ namespace {
 constexpr int kSpinUs = 50;
 // With more threads than cores a spinning worker takes the core from a working one.
 constexpr int kSpinUsCrowded = 5;
+// So long after a worker was last brought to the caller, the core is thought to be free again.
+constexpr auto kCrowdedFor = std::chrono::milliseconds(100);
 
 inline void pause_cpu() {
 #if defined(__x86_64__) || defined(__i386__)
@@ -63,6 +65,7 @@ void prepare_thread(int nice, const char* name) {
 ThreadPool::ThreadPool(int threads, int nice) {
   const int cores = static_cast<int>(std::thread::hardware_concurrency());
   spin_us_ = cores == 0 || threads <= cores ? kSpinUs : kSpinUsCrowded;
+  placements_.resize(static_cast<size_t>(std::max(0, threads - 1)));
   workers_.reserve(static_cast<size_t>(std::max(0, threads - 1)));
   for (int thread = 1; thread < threads; thread++) workers_.emplace_back([this, thread, nice] { worker(thread, nice); });
 }
@@ -93,6 +96,7 @@ void ThreadPool::run(int n, int chunk, Body body, void* context) {
   n_ = n;
   chunk_ = chunk;
   next_.store(0, std::memory_order_relaxed);
+  if (is_moved_ && std::chrono::steady_clock::now() - last_move_ > kCrowdedFor) restore_placements();
   if (count == 1 || workers_.empty() || stop_.load(std::memory_order_relaxed)) return work(0);
 
   const uint64_t epoch = (state_.load(std::memory_order_relaxed) >> 32) + 1;
@@ -117,13 +121,17 @@ void ThreadPool::worker(int thread, int nice) {
   char name[16];
   std::snprintf(name, sizeof name, "sgl-pool-%d", thread & 0xfff);
   prepare_thread(nice, name);
+  WorkerPlacement& placement = placements_[static_cast<size_t>(thread - 1)];
   uint32_t seen = 0;
   while (await_run(seen)) {
     uint64_t state = state_.load();
     while (state & kOpen) {
       if (!state_.compare_exchange_weak(state, state + 1)) continue;
+      placement.begin_work();
       work(thread);
+      placement.end_work();
       leave();
+      placement.leave_core();
       break;
     }
     seen = static_cast<uint32_t>(state >> 32);
@@ -154,9 +162,25 @@ void ThreadPool::leave() {
   }
 }
 
+// A worker that was taken off its core in the middle of a chunk would come back after milliseconds.
+void ThreadPool::bring_stalled() {
+  for (size_t i = 0; i < workers_.size(); i++) {
+    if (!placements_[i].bring_here(workers_[i])) continue;
+    is_moved_ = true;
+    last_move_ = std::chrono::steady_clock::now();
+    moves_.fetch_add(1, std::memory_order_relaxed);
+  }
+}
+
+void ThreadPool::restore_placements() {
+  for (size_t i = 0; i < workers_.size(); i++) placements_[i].restore(workers_[i]);
+  is_moved_ = false;
+}
+
 void ThreadPool::await_workers() {
   const auto empty = [&] { return (state_.load() & kInside) == 0; };
   if (spin(spin_us_, empty)) return;
+  bring_stalled();
   std::unique_lock<std::mutex> lock(mutex_);
   caller_waits_.store(true);
   done_.wait(lock, empty);

@@ -1,17 +1,22 @@
 // Fork-join over [0, n): the caller is thread 0, the workers join when they are awake, chunks come from one counter.
 //
 // The caller waits only for workers that have entered a run, never for one that still sleeps or was descheduled: a
-// third busy thread on the machine slows a run by at most the chunk it interrupts. Workers spin for tens of
+// third busy thread on the machine slows a run by at most the chunk it interrupts, and worker_placement.h gets that one
+// done. Workers spin for tens of
 // microseconds between runs (the instructions of a step follow each other that closely), then sleep.
 //
 // One thread calls run() (the runner of runtime.h); poolStats may be read from any.
 #pragma once
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
+#include <deque>
 #include <mutex>
 #include <thread>
 #include <vector>
+
+#include "worker_placement.h"
 
 namespace sgl {
 
@@ -48,6 +53,8 @@ class ThreadPool {
   // Runs of two chunks or more, and their chunks. Independent of the number of threads.
   uint64_t runs() const { return runs_.load(std::memory_order_relaxed); }
   uint64_t chunks() const { return chunks_.load(std::memory_order_relaxed); }
+  // Times that a worker without a core was brought to the caller's.
+  uint64_t moves() const { return moves_.load(std::memory_order_relaxed); }
 
  private:
   void worker(int thread, int nice);
@@ -55,6 +62,8 @@ class ThreadPool {
   bool await_run(uint32_t seen);
   void leave();
   void await_workers();
+  void bring_stalled();
+  void restore_placements();
 
   // state_: epoch << 32 | open << 31 | workers inside. The epoch rises with each run; workers enter while it is open.
   static constexpr uint64_t kOpen = uint64_t{1} << 31;
@@ -70,10 +79,14 @@ class ThreadPool {
   std::atomic<bool> caller_waits_{false};
   std::atomic<bool> stop_{false};
   std::atomic<bool> cancelled_{false};
-  std::atomic<uint64_t> runs_{0}, chunks_{0};
+  std::atomic<uint64_t> runs_{0}, chunks_{0}, moves_{0};
   std::mutex mutex_;
   std::condition_variable wake_, done_;
   int spin_us_;
+  // One of each worker; where they may run is restored when none was brought for a while.
+  std::deque<WorkerPlacement> placements_;
+  bool is_moved_ = false;
+  std::chrono::steady_clock::time_point last_move_;
   std::vector<std::thread> workers_;
 };
 

@@ -6,6 +6,10 @@
 #include <cstdlib>
 #include <thread>
 #include <vector>
+#ifdef __linux__
+#include <pthread.h>
+#include <sched.h>
+#endif
 
 #include "../src/thread_pool.h"
 
@@ -84,6 +88,57 @@ static void cancels(int threads) {
   pool.parallel_for(100, 1, [&](int, int, int) { expect(false, "no work after close"); });
 }
 
+// A worker that holds a chunk and gets no time goes on where the waiting thread runs, leaves that core when it is
+// through, and may then run where it might before. Skipped where there is one core, or affinity cannot be set.
+static bool brings_stalled_workers() {
+#ifdef __linux__
+  cpu_set_t all, now;
+  pthread_getaffinity_np(pthread_self(), sizeof all, &all);
+  if (CPU_COUNT(&all) < 2 || pthread_setaffinity_np(pthread_self(), sizeof all, &all) != 0) return false;
+  sgl::WorkerPlacement placement;
+  std::atomic<bool> stop{false}, through{false}, left{false};
+  std::thread worker([&] {
+    placement.begin_work();
+    while (!through) {
+    }
+    placement.end_work();
+    placement.leave_core();
+    left = true;
+    while (!stop) std::this_thread::yield();
+  });
+  // Enough busy threads that every core is shared.
+  std::vector<std::thread> busy;
+  for (int i = 0; i < 2 * CPU_COUNT(&all); i++)
+    busy.emplace_back([&] {
+      while (!stop) {
+      }
+    });
+  const auto end = std::chrono::steady_clock::now() + std::chrono::seconds(60);
+  bool moved = false;
+  while (!moved && std::chrono::steady_clock::now() < end) moved = placement.bring_here(worker);
+  expect(moved, "a worker without a core is brought");
+  pthread_getaffinity_np(worker.native_handle(), sizeof now, &now);
+  expect(CPU_COUNT(&now) == 1, "it runs on one core");
+  const cpu_set_t here = now;
+  through = true;
+  while (!left) std::this_thread::yield();
+  pthread_getaffinity_np(worker.native_handle(), sizeof now, &now);
+  cpu_set_t both;
+  CPU_OR(&both, &now, &here);
+  expect(CPU_COUNT(&now) == CPU_COUNT(&all) - 1 && CPU_EQUAL(&both, &all), "it may run on every core but that one");
+  expect(!placement.bring_here(worker), "one that holds nothing is left alone");
+  placement.restore(worker);
+  pthread_getaffinity_np(worker.native_handle(), sizeof now, &now);
+  expect(CPU_EQUAL(&now, &all), "it may run where it might before");
+  stop = true;
+  worker.join();
+  for (auto& thread : busy) thread.join();
+  return true;
+#else
+  return false;
+#endif
+}
+
 static void opens_and_closes() {
   for (int i = 0; i < 50; i++) ThreadPool pool(1 + i % 5, 0);
 }
@@ -105,5 +160,5 @@ int main() {
   stop = true;
   busy.join();
   opens_and_closes();
-  std::puts("pool ok");
+  std::puts(brings_stalled_workers() ? "pool ok" : "pool ok; skipped: workers brought to a core (one core, or no affinity)");
 }

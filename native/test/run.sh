@@ -18,8 +18,8 @@ program=${PROGRAM:-kernels_test}
 tiles=${TILES:-emulated}
 [ -n "$TILES" ] || ! grep -qw amx_int8 /proc/cpuinfo 2>/dev/null || tiles=real
 case $program in
-  pool_bench) sources=thread_pool ;;
-  *) sources="thread_pool checksum quant pack dispatch tiers/portable $(printf 'tiers/%s ' $tiers)" ;;
+  pool_bench) sources="thread_pool worker_placement" ;;
+  *) sources="thread_pool worker_placement checksum quant pack dispatch tiers/portable $(printf 'tiers/%s ' $tiers)" ;;
 esac
 for name in $sources; do
   source=src/$name.cc
