@@ -118,7 +118,9 @@ async function build(headers) {
   const link = (target, objects, ...options) =>
     run(command, [...first, "-pthread", ...options, "-o", join(out, target), ...objects.map(object)]);
   const all = sources();
-  const kernels = all.filter((source) => /tiers\/|\/(thread_pool|worker_placement|checksum|quant|pack|dispatch)\.cc$/.test(source));
+  const kernels = all.filter((source) =>
+    /tiers\/|\/(thread_pool|worker_placement|checksum|quant|pack|dispatch)\.cc$/.test(source),
+  );
   const tests = ["test/kernels_test.cc", "test/pool_test.cc"];
   // The kernels take longest: they come first.
   const slow = all.filter((source) => source.includes("tiers/"));
