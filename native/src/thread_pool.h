@@ -2,8 +2,8 @@
 //
 // The caller waits only for workers that have entered a run, never for one that still sleeps or was descheduled: a
 // third busy thread on the machine slows a run by at most the chunk it interrupts, and worker_placement.h gets that one
-// done. Workers spin for tens of
-// microseconds between runs (the instructions of a step follow each other that closely), then sleep.
+// done. Workers spin for tens of microseconds between runs (the instructions of a step follow each other that closely),
+// then sleep.
 //
 // One thread calls run() (the runner of runtime.h); poolStats may be read from any.
 #pragma once

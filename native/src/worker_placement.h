@@ -3,7 +3,7 @@
 // The system shares cores in slices of milliseconds, and a worker may lose its core in the middle of a chunk for which
 // everybody else waits. Left alone, a thread that waits for it sleeps, the worker moves to the free core, and from then on
 // both share that one while the stranger keeps the other: half of the machine is lost. So who waits brings the stalled
-// worker to its own core (bring_to), and the worker, when it is through, leaves that core again and shares the other with
+// worker to its own core (bring_here), and the worker, when it is through, leaves that core again and shares the other with
 // the stranger (leave_core): the pool keeps one and a half cores of two. restore() ends that when the stranger is gone.
 //
 // Only where a thread may run is touched, never beyond what the process was given. Linux; elsewhere nothing happens.
